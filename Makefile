@@ -1,0 +1,58 @@
+# `make run` and `make test` are all that a fresh machine needs: make, git and Python 3.11 to 3.13 with venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test test-all lint types audit check format lock clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(VENV)/.service     ## make .venv with what the service needs
+setup-dev: $(VENV)/.dev     ## the same, and what the tests and checks need
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.12 run" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.service: requirements.txt | $(VENV)/bin/python
+	@echo "Installing the service into $(VENV) (about 2 GB, some minutes the first time)"
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.service
+	@echo "Installing the tools for tests and checks"
+	$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+run: setup                  ## set up what is missing, serve on port 5010
+	@exec $(BIN)/python app.py
+
+test: setup-dev             ## set up what is missing, run the tests of the plain service
+	$(BIN)/python -m pytest
+
+test-all: test              ## the same with all extras
+
+lint: setup-dev             ## ruff: style, imports, common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup-dev           ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup-dev            ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types           ## all that is not a test
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: setup-dev             ## compile requirements*.txt from requirements*.in
+	$(LOCK) requirements.in -o requirements.txt
+	{ echo '-r requirements.txt'; $(LOCK) requirements-dev.in; } > requirements-dev.txt.new && mv requirements-dev.txt.new requirements-dev.txt
+
+clean:                      ## remove .venv and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
