@@ -15,6 +15,7 @@ MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 
 _SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"))
+ACCEPTED_FORMATS: Final = ", ".join(dict.fromkeys(name for _, name in _SIGNATURES))
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -73,7 +74,7 @@ def _recognise(data: bytes) -> str:
     for signature, image_format in _SIGNATURES:
         if data.startswith(signature):
             return image_format
-    raise ImageError("unsupported_image")
+    raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
 
 
 def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
@@ -81,11 +82,11 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
     except Image.DecompressionBombError:
-        raise ImageError("too_many_pixels", limit=max_pixels) from None
+        raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
     if image.width * image.height > max_pixels:
-        raise ImageError("too_many_pixels", limit=max_pixels)
+        raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
     if min(image.size) < MIN_SIDE_PIXELS:
         raise ImageError("image_too_small", limit=MIN_SIDE_PIXELS)
     return image

@@ -1,0 +1,305 @@
+"""HTTP face of the service: the routes, errors as JSON, one log line a request. `python app.py` serves."""
+
+import logging
+import os
+import re
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final, cast
+
+from flask import Flask, Request, Response, current_app, g, jsonify, request
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import HTTP_STATUS_CODES
+
+from config import Config, ConfigError, read_config, unknown_variables
+from logs import LOGGER, configure_logs
+from messages import INTENDED_USE, Language, error_message, none_of_them
+from model_inspection import ModelError, inspect_model
+from model_loader import Classifier, MisfitError, load_classifier
+from prediction import answer, judge
+from preprocessing import ImageError, decode, prepare
+from server import Server, ServerError, bind
+
+VERSION: Final = "0.1.0"
+MAX_FORM_PARTS: Final = 8
+ALWAYS_ANSWERED: Final = ("health", "static")
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+logger = logging.getLogger(LOGGER)
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: a code of the API's error table and the facts its sentence states."""
+
+    def __init__(self, code: str, **facts: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.facts = facts
+
+
+@dataclass
+class Service:
+    """What changes while the process lives: the classifier arrives when it is ready, draining begins at the end."""
+
+    classifier: Classifier | None = None
+    draining: bool = False
+
+    def drain(self) -> None:
+        """Refuse what comes from now on."""
+        self.draining = True
+
+
+class StrictRequest(Request):
+    """A request whose uploads stay in memory and whose broken multipart bodies raise ValueError."""
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return a parser that does not swallow what it cannot parse."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+    def _get_file_stream(self, *_: object, **__: object) -> BytesIO:
+        return BytesIO()
+
+
+def create_app(config: Config, service: Service) -> Flask:
+    """Build the application around its settings and a service whose classifier may arrive later."""
+    app = Flask(__name__)
+    app.request_class = StrictRequest
+    app.config.update(
+        BONE=config,
+        SERVICE=service,
+        MAX_CONTENT_LENGTH=config.max_body_bytes,
+        MAX_FORM_MEMORY_SIZE=config.max_body_bytes - config.max_upload_bytes,
+        MAX_FORM_PARTS=MAX_FORM_PARTS,
+    )
+    provider = cast("Any", app.json)
+    provider.sort_keys = False
+    provider.ensure_ascii = False
+    _allow_origins(app, config.cors_origins)
+    app.before_request(begin_request)
+    app.after_request(end_request)
+    app.get("/health")(health)
+    app.get("/ready")(ready)
+    app.get("/model")(model)
+    app.post("/predict")(predict)
+    app.register_error_handler(Exception, problem)
+    return app
+
+
+def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
+    CORS(
+        app,
+        origins=list(origins),
+        methods=["GET", "POST"],
+        allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
+        expose_headers=["Retry-After", "X-Request-ID", "Server-Timing"],
+        max_age=600,
+    )
+
+
+def begin_request() -> None:
+    """Give the request its id and refuse it while the service is not ready or drains; /health always answers."""
+    g.started = time.perf_counter()
+    sent_id = request.headers.get("X-Request-ID", "")
+    g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+    g.outcome = None
+    if request.method == "OPTIONS" or request.endpoint in ALWAYS_ANSWERED:
+        return
+    if _service().draining:
+        raise RequestError("draining")
+    if _service().classifier is None:
+        raise RequestError("not_ready")
+
+
+def end_request(response: Response) -> Response:
+    """Set the headers that every answer carries and write the request's log line."""
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    rule = request.url_rule
+    logger.info(
+        "request",
+        extra={
+            "requestId": g.request_id,
+            "method": request.method,
+            "route": rule.rule if rule else None,  # never the path as sent: it may hold a name
+            "status": response.status_code,
+            "ms": round((time.perf_counter() - g.started) * 1000, 1),
+            "bytes": request.content_length or 0,
+            "outcome": g.outcome,
+        },
+    )
+    return response
+
+
+def health() -> Response:
+    """Answer 200 while the process lives."""
+    return jsonify(status="alive")
+
+
+def ready() -> Response:
+    """Answer 200 once the model reproduces its golden outputs, 503 before that and while draining."""
+    return jsonify(status="ready")
+
+
+def model() -> Response:
+    """Say what is loaded, each setting with where it came from, and what it is for."""
+    return jsonify(_classifier().describe() | {"serviceVersion": VERSION, "intendedUse": INTENDED_USE[_language()]})
+
+
+def predict() -> Response:
+    """Classify the radiograph in the form field `image`."""
+    classifier = _classifier()
+    image = decode(_uploaded_image(), _config().max_pixels)
+    inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+    outputs = classifier.predict(inputs)
+    verdict = judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
+    g.outcome = verdict.predicted_class or "none"
+    return jsonify(answer(verdict, none_of_them(classifier.class_names, _language())))
+
+
+def problem(error: Exception) -> Response:
+    """Turn an error into application/problem+json (RFC 9457); one that nobody foresaw is logged in full."""
+    code, facts = _code_and_facts(error)
+    if code == "internal_error":
+        logger.error("internal_error", exc_info=error, extra={"requestId": g.request_id})
+    status, message = error_message(code, _language(), facts)
+    g.outcome = code
+    response = jsonify(
+        success=0,
+        message=message,
+        type="about:blank",
+        title=HTTP_STATUS_CODES[status],
+        status=status,
+        code=code,
+        requestId=g.request_id,
+    )
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = facts["allowed"]
+    return response
+
+
+def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
+    match error:
+        case RequestError() | ImageError():
+            return error.code, error.facts
+        case MethodNotAllowed():
+            return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}
+        case RequestEntityTooLarge():
+            return _too_large()
+        case HTTPException(code=404):
+            return "not_found", {}
+        case HTTPException(code=int(code)) if 400 <= code < 500:
+            return "malformed_request", {}
+        case _:
+            return "internal_error", {}
+
+
+def _too_large() -> tuple[str, dict[str, Any]]:
+    """Tell a body that can only hold too large an image from a form of too many parts or fields."""
+    if (request.content_length or 0) > _config().max_body_bytes:
+        return "image_too_large", {"limit_mb": _config().max_upload_bytes / 1e6}
+    return "request_too_large", {}
+
+
+def _uploaded_image() -> bytes:
+    """Return the bytes of the one file in the form field `image`. Raise RequestError."""
+    try:
+        files = [file for file in request.files.getlist("image") if file.filename]
+    except ValueError:
+        raise RequestError("malformed_request") from None
+    if not files:
+        raise RequestError("missing_image")
+    if len(files) > 1:
+        raise RequestError("several_images")
+    data: bytes = files[0].read()
+    if not data:
+        raise RequestError("empty_image")
+    if len(data) > _config().max_upload_bytes:
+        raise RequestError("image_too_large", limit_mb=_config().max_upload_bytes / 1e6)
+    return data
+
+
+def _config() -> Config:
+    return cast("Config", current_app.config["BONE"])
+
+
+def _service() -> Service:
+    return cast("Service", current_app.config["SERVICE"])
+
+
+def _classifier() -> Classifier:
+    classifier = _service().classifier
+    if classifier is None:
+        raise RequestError("not_ready")
+    return classifier
+
+
+def _language() -> Language:
+    """Return the language of `?lang=`, or the configured one where it is absent or neither es nor en."""
+    asked = request.args.get("lang")
+    return cast("Language", asked) if asked in ("es", "en") else _config().language
+
+
+def load(config: Config) -> Classifier:
+    """Inspect and load the model that the settings name. Raise ModelError or MisfitError."""
+    file = inspect_model(config.model_path)
+    chosen = {name: getattr(config, name) for name in ("class_names", "threshold", "scaling", "resize", "input_size")}
+    try:
+        classifier = load_classifier(config.model_path, file.keras_version, file.attributes, chosen)
+    except MisfitError as error:
+        raise MisfitError(f"{config.model_path} cannot be used: {error}") from error
+    if classifier.settings["threshold"].source == "default":
+        logger.warning("The threshold %g is the default and was not chosen for this model.", classifier.threshold)
+    return classifier
+
+
+def main() -> int:
+    """Serve until asked to stop; return the exit code. What stops the start is said in one sentence on stderr."""
+    configure_logs(sys.stdout)
+    try:
+        config = read_config(os.environ)
+        listener = bind(config.host, config.port)
+    except (ConfigError, ServerError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, resembled in unknown_variables(os.environ).items():
+        logger.warning("%s is no setting%s.", name, f"; did you mean {resembled}?" if resembled else "")
+    service = Service()
+    app = create_app(config, service)
+    server = Server(app, listener, config.max_body_bytes, config.drain_seconds, on_drain=service.drain)
+    threading.Thread(target=_load_into, args=(service, config, server), daemon=True).start()
+    logger.info("listening on http://%s:%d", config.host, config.port)
+    exit_code = server.run()
+    logger.info("stopped")
+    return exit_code
+
+
+def _load_into(service: Service, config: Config, server: Server) -> None:
+    """Load the classifier while the server already answers; end the server where that fails."""
+    started = time.perf_counter()
+    try:
+        service.classifier = load(config)
+    except (ModelError, MisfitError) as error:
+        print(error, file=sys.stderr)
+        server.stop(1)
+    except Exception:
+        logger.exception("The model could not be loaded.")
+        server.stop(1)
+    else:
+        logger.info("ready after %.1f s: %s", time.perf_counter() - started, service.classifier.sha256)
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    os._exit(status)  # threads of TensorFlow may still be at work, and nothing of theirs is worth waiting for

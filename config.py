@@ -1,0 +1,182 @@
+"""Every setting: its variable, default, range and unit. Read once, at start-up."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+MULTIPART_OVERHEAD_BYTES: Final = 64_000
+PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check speaks first
+
+
+class ConfigError(Exception):
+    """A setting whose value cannot be used; the message names the variable and what would be right."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the operator chose. Settings of the model are None where the model file is to decide."""
+
+    host: str
+    port: int
+    model_path: Path
+    engine: Literal["auto", "tensorflow"]
+    class_names: tuple[str, ...] | None
+    threshold: float | None
+    scaling: Literal["unit", "none"] | None
+    resize: Literal["letterbox", "stretch"] | None
+    input_size: int | None
+    max_upload_bytes: int
+    max_pixels: int
+    cors_origins: tuple[str, ...]
+    language: Literal["es", "en"]
+    drain_seconds: float
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Return the largest request body: one image and what multipart puts around it."""
+        return self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable: the field it fills, its default as it would be written, and its meaning."""
+
+    field: str
+    variable: str
+    default: str | None
+    parse: Callable[[str], Any]
+    meaning: str
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise ValueError(f"a whole number from {low:,} to {high:,}")
+        return int(value)
+
+    return parse
+
+
+def _decimal(low: float, high: float, unit: int = 1) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return number * unit
+
+    return parse
+
+
+def _megabytes(low: float, high: float) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        return round(_decimal(low, high)(value) * 1_000_000)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(","))
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise ValueError("two or more different names with commas between them")
+    return names
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in value.split(","))
+    if origins != ("*",) and not all(origin.startswith(("http://", "https://")) for origin in origins):
+        raise ValueError("* or origins such as https://clinic.example with commas between them")
+    return origins
+
+
+SETTINGS: Final = (
+    Setting("host", "BONE_HOST", "0.0.0.0", _text, "address to listen on"),  # noqa: S104 a service in a container
+    Setting("port", "BONE_PORT", "5010", _whole(1, 65535), "port to listen on"),
+    Setting("model_path", "BONE_MODEL_PATH", "bone_fracture_classifier.h5", Path, "the model"),
+    Setting(
+        "engine",
+        "BONE_ENGINE",
+        "auto",
+        _one_of("auto", "tensorflow"),
+        "what runs the network: `tensorflow` (plain Keras), or `auto`, the best that is built in, today the same",
+    ),
+    Setting("class_names", "BONE_CLASS_NAMES", None, _names, "the known classes, in the order of the outputs"),
+    Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, _decimal(0, 1), "least `confidence` of a success, 0 to 1"),
+    Setting(
+        "scaling",
+        "BONE_SCALING",
+        None,
+        _one_of("unit", "none"),
+        "pixel values the network expects: `unit` 0 to 1, `none` 0 to 255",
+    ),
+    Setting(
+        "resize",
+        "BONE_RESIZE",
+        None,
+        _one_of("letterbox", "stretch"),
+        "`letterbox` keeps the aspect ratio and pads with black, `stretch` does not",
+    ),
+    Setting(
+        "input_size",
+        "BONE_INPUT_SIZE",
+        None,
+        _whole(16, 4096),
+        "side of the input in pixels, for a network without a fixed one",
+    ),
+    Setting(
+        "max_upload_bytes", "BONE_MAX_UPLOAD_MB", "20", _megabytes(0.001, 1000), "largest image file, 1,000,000 bytes"
+    ),
+    Setting(
+        "max_pixels",
+        "BONE_MAX_PIXELS",
+        "50000000",
+        _whole(1024, PILLOW_MAX_PIXELS),
+        "largest image in pixels, judged before decoding",
+    ),
+    Setting(
+        "cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "origins whose pages may call the API, with commas between"
+    ),
+    Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "language of messages without `?lang=`"),
+    Setting(
+        "drain_seconds", "BONE_DRAIN_SECONDS", "10", _decimal(0, 3600), "how long a stop waits for what is in flight"
+    ),
+)
+
+
+def read_config(environment: Mapping[str, str]) -> Config:
+    """Read the settings from environment variables; one that is empty counts as not set. Raise ConfigError."""
+    return Config(**{setting.field: _read(setting, environment) for setting in SETTINGS})
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that begin with BONE_ and are no setting, each with the setting it resembles."""
+    known = [setting.variable for setting in SETTINGS]
+    strangers = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None) for name in strangers}
+
+
+def _read(setting: Setting, environment: Mapping[str, str]) -> Any:
+    written = environment.get(setting.variable, "").strip() or setting.default
+    if written is None:
+        return None
+    try:
+        return setting.parse(written)
+    except ValueError as error:
+        raise ConfigError(f"{setting.variable} is {written!r}; it must be {error}.") from None

@@ -1,0 +1,118 @@
+"""Error code -> status and sentence, in Spanish and English. Read by app.py alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+Language = Literal["es", "en"]
+
+
+class ErrorMessage(NamedTuple):
+    """The HTTP status of an error code and its sentence in both languages, with {facts} to fill in."""
+
+    status: int
+    es: str
+    en: str
+
+
+ERRORS: Final[Mapping[str, ErrorMessage]] = {
+    "missing_image": ErrorMessage(
+        400,
+        "Falta la imagen: envíala en el campo «image» del formulario.",
+        "The image is missing: send it in the form field “image”.",
+    ),
+    "empty_image": ErrorMessage(
+        400,
+        "El archivo de imagen está vacío: envía uno con contenido.",
+        "The image file is empty: send one with content.",
+    ),
+    "several_images": ErrorMessage(
+        400,
+        "Hay más de una imagen: envía una sola en el campo «image».",
+        "There is more than one image: send a single one in the field “image”.",
+    ),
+    "malformed_request": ErrorMessage(
+        400,
+        "La petición no se entiende: envía un formulario multipart/form-data completo, con su «boundary».",
+        "The request cannot be read: send a complete multipart/form-data form, with its boundary.",
+    ),
+    "not_found": ErrorMessage(404, "Esta ruta no existe.", "There is no such route."),
+    "method_not_allowed": ErrorMessage(
+        405,
+        "Esta ruta no admite ese método: usa {allowed}.",
+        "This route does not take that method: use {allowed}.",
+    ),
+    "image_too_large": ErrorMessage(
+        413,
+        "El archivo pesa demasiado: el máximo son {limit_mb:g} MB.",
+        "The file is too large: the most is {limit_mb:g} MB.",
+    ),
+    "request_too_large": ErrorMessage(
+        413,
+        "El formulario trae demasiadas partes o campos: envía solo la imagen.",
+        "The form has too many parts or fields: send the image alone.",
+    ),
+    "too_many_pixels": ErrorMessage(
+        413,
+        "La imagen tiene demasiados píxeles: el máximo son {limit_megapixels:g} megapíxeles.",
+        "The image has too many pixels: the most is {limit_megapixels:g} megapixels.",
+    ),
+    "unsupported_image": ErrorMessage(
+        415,
+        "El archivo no es una imagen de un formato admitido: envía {formats}.",
+        "The file is no image of an accepted format: send {formats}.",
+    ),
+    "unreadable_image": ErrorMessage(
+        422,
+        "La imagen está dañada o incompleta y no se puede leer: expórtala de nuevo y reenvíala.",
+        "The image is damaged or incomplete and cannot be read: export it again and send it anew.",
+    ),
+    "image_too_small": ErrorMessage(
+        422,
+        "La imagen es demasiado pequeña: cada lado debe medir al menos {limit} píxeles.",
+        "The image is too small: each side must be at least {limit} pixels.",
+    ),
+    "internal_error": ErrorMessage(
+        500,
+        "Error interno: inténtalo de nuevo y, si se repite, comunica el «requestId».",
+        "Internal error: try again and, if it recurs, report the requestId.",
+    ),
+    "not_ready": ErrorMessage(
+        503,
+        "El modelo se está cargando: inténtalo de nuevo en unos segundos.",
+        "The model is loading: try again in a few seconds.",
+    ),
+    "draining": ErrorMessage(
+        503,
+        "El servicio se está deteniendo: inténtalo de nuevo en unos segundos.",
+        "The service is stopping: try again in a few seconds.",
+    ),
+}
+
+INTENDED_USE: Final[Mapping[Language, str]] = {
+    "es": "Ayuda para investigación y triaje; no es un producto sanitario y no sustituye la lectura de un radiólogo.",
+    "en": "Research and triage aid; not a medical device and no substitute for a radiologist's reading.",
+}
+
+
+def error_message(code: str, language: Language, facts: Mapping[str, object]) -> tuple[int, str]:
+    """Return the status and the sentence of an error code, its facts filled in. Raise KeyError for an unknown code."""
+    message = ERRORS[code]
+    template = message.es if language == "es" else message.en
+    return message.status, template.format_map(facts)
+
+
+def none_of_them(class_names: Sequence[str], language: Language) -> str:
+    """Return the sentence for an image that is of no known class, naming the classes."""
+    names = _either(class_names, language)
+    if language == "es":
+        return f"La imagen no corresponde a ninguna de las clases conocidas ({names})."
+    return f"The image matches none of the known classes ({names})."
+
+
+def _either(names: Sequence[str], language: Language) -> str:
+    """Join names as «a, b o c»; Spanish says «u» before a word that begins with the sound o."""
+    *first, last = names
+    if language == "en":
+        return f"{', '.join(first)} or {last}"
+    conjunction = "u" if last.lower().startswith(("o", "ho", "ó", "hó")) else "o"
+    return f"{', '.join(first)} {conjunction} {last}"

@@ -1,0 +1,254 @@
+"""A .h5 of unknown origin -> what it holds, or a refusal. Reads with h5py alone, in a child process.
+
+A Keras file describes its network as JSON. Keras turns each `class_name` in it into an object, some of which run code
+that the file brings along. So every one must be on the list below, at any depth, before Keras sees the file.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+import h5py
+
+MAX_FILE_BYTES: Final = 2_000_000_000
+MAX_DATASET_BYTES: Final = 2_000_000_000
+MAX_CONFIG_CHARACTERS: Final = 50_000_000
+MAX_OBJECTS: Final = 100_000
+MAX_DEPTH: Final = 64
+MAX_SIDE: Final = 4096
+TIMEOUT_SECONDS: Final = 60
+CHILD_MEMORY_BYTES: Final = 4_000_000_000
+ATTRIBUTE_PREFIX: Final = "bone_"
+_REFUSED: Final = 3
+
+LAYERS: Final = frozenset(
+    """
+    Functional Sequential Model InputLayer
+    Activation ReLU LeakyReLU PReLU ELU ThresholdedReLU Softmax
+    Dense EinsumDense Conv1D Conv2D Conv2DTranspose DepthwiseConv2D SeparableConv2D
+    BatchNormalization LayerNormalization GroupNormalization UnitNormalization RMSNormalization Normalization
+    MaxPooling2D AveragePooling2D GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D
+    Flatten Reshape Permute RepeatVector ZeroPadding2D Cropping2D UpSampling2D Rescaling Resizing CenterCrop
+    Dropout SpatialDropout2D GaussianNoise GaussianDropout AlphaDropout ActivityRegularization
+    RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness RandomCrop RandomHeight
+    RandomWidth
+    Add Subtract Multiply Average Maximum Minimum Concatenate Dot Attention AdditiveAttention MultiHeadAttention
+    TimeDistributed
+    """.split()
+)
+OPERATIONS: Final = frozenset(
+    {"TrueDivide", "Divide", "GetItem"}
+)  # beside Add, Subtract, Multiply, named as layers are
+PARTS: Final = frozenset(
+    """
+    Zeros Ones Constant Identity Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling
+    GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform STFT
+    L1 L2 L1L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg UnitNorm
+    DTypePolicy Policy
+    __keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ __tuple__ TensorShape
+    """.split()
+)
+KERAS_2_OPERATIONS: Final = {
+    "TFOpLambda": frozenset(
+        "math.add math.subtract math.multiply math.divide math.truediv nn.bias_add "
+        "__operators__.add __operators__.sub __operators__.mul __operators__.truediv".split()
+    ),
+    "SlicingOpLambda": frozenset({"__operators__.getitem"}),
+}
+FILTERS: Final = frozenset({1, 2, 3, 32000})  # gzip, shuffle, fletcher32, lzf: built in, no plug-in is looked for
+
+
+class ModelError(Exception):
+    """A model file that cannot be used; the message is one sentence that says what is wrong and what would be right."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a file states of itself: the Keras that wrote it, the layers it names, the attributes `bone_*`."""
+
+    keras_version: str
+    layers: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def inspect_model(path: Path) -> ModelFile:
+    """Look into the file in a child process, so that a file made to break HDF5 breaks that alone. Raise ModelError."""
+    command = [sys.executable, "-I", __file__, str(path)]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{path} cannot be used: looking into it took over {TIMEOUT_SECONDS} s.") from None
+    if child.returncode == _REFUSED:
+        raise ModelError(f"{path} cannot be used: {child.stdout.decode()}")
+    if child.returncode != 0:
+        raise ModelError(f"{path} cannot be used: it is no HDF5 file that can be read; save the model as .h5 again.")
+    found = json.loads(child.stdout)
+    return ModelFile(found["keras_version"], tuple(found["layers"]), found["attributes"])
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Look into the file in this process. Raise ModelError whose message goes on from «… cannot be used: »."""
+    _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
+    _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
+    _require(h5py.is_hdf5(path), "it is no HDF5 file; save the model with model.save('name.h5').")
+    with h5py.File(path, "r") as file:
+        _check_objects(file)
+        config = _read_config(file)
+        layers = tuple(dict.fromkeys(_check_names(config)))
+        return ModelFile(_text(file.attrs.get("keras_version", "unknown")), layers, _read_attributes(file))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelError(message)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _check_objects(file: h5py.File) -> None:
+    """Refuse links, external and virtual data, and sizes beyond reason, without following or reading any of them."""
+    pending = [(file["/"], 0)]
+    count = total_bytes = 0
+    while pending:
+        group, depth = pending.pop()
+        _require(depth <= MAX_DEPTH, "its groups are nested too deeply.")
+        for name in group:
+            count += 1
+            _require(count <= MAX_OBJECTS, "it holds too many objects.")
+            link = group.get(name, getlink=True)
+            _require(isinstance(link, h5py.HardLink), "it holds a link to elsewhere; save the model anew with Keras.")
+            member = group[name]
+            if isinstance(member, h5py.Group):
+                pending.append((member, depth + 1))
+            else:
+                total_bytes += _check_dataset(member)
+                _require(total_bytes <= MAX_DATASET_BYTES, "its arrays claim to be larger than any model's.")
+
+
+def _check_dataset(dataset: Any) -> int:
+    """Return the size in bytes that the data set claims."""
+    _require(isinstance(dataset, h5py.Dataset), "it holds an object that is neither group nor data set.")
+    _require(not dataset.is_virtual, "it holds a virtual data set; save the model anew with Keras.")
+    _require(not dataset.external, "it keeps data in another file; save the model anew with Keras.")
+    _require(dataset.dtype.kind in "biufSO", "it holds data of a kind that no model has.")
+    properties = dataset.id.get_create_plist()
+    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+    _require(filters <= FILTERS, "it is compressed in a way that Keras does not use; save the model anew with Keras.")
+    return int(dataset.size or 0) * int(dataset.dtype.itemsize)
+
+
+def _read_config(file: h5py.File) -> Any:
+    _require(
+        "model_config" in file.attrs,
+        "it holds weights without the network; save the whole model with model.save('name.h5').",
+    )
+    text = _text(file.attrs["model_config"])
+    _require(len(text) <= MAX_CONFIG_CHARACTERS, "its description of the network is too long.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelError("its description of the network is no JSON; save the model anew with Keras.") from None
+
+
+def _check_names(config: Any) -> Iterator[str]:
+    """Yield the names of the layers, refusing whatever is not on the lists, at any depth."""
+    for part in _dictionaries(config):
+        _check_module(part)
+        _check_input(part)
+        if "class_name" in part:
+            name = part["class_name"]
+            _check_class(name, part)
+            if name in LAYERS:
+                yield name
+
+
+def _dictionaries(config: Any) -> Iterator[dict[str, Any]]:
+    pending = [config]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            yield part
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
+
+
+def _check_class(name: Any, part: dict[str, Any]) -> None:
+    if isinstance(name, str) and name in KERAS_2_OPERATIONS:
+        inner = part.get("config")
+        function = inner.get("function") if isinstance(inner, dict) else None
+        _require(
+            isinstance(function, str) and function in KERAS_2_OPERATIONS[name],
+            f"it runs the TensorFlow function {function!r}; only add, subtract, multiply, divide and slices are taken.",
+        )
+        return
+    _require(
+        isinstance(name, str) and name in LAYERS | OPERATIONS | PARTS,
+        f"it holds {name!r}, which may run code of its own; only the usual layers of Keras are taken.",
+    )
+    registered = part.get("registered_name")
+    _require(
+        registered is None or registered == name,
+        f"it holds the custom object {registered!r}; only the usual layers of Keras are taken.",
+    )
+
+
+def _check_module(part: dict[str, Any]) -> None:
+    module = part.get("module")
+    if "class_name" in part and module is not None:
+        _require(
+            isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras"),
+            f"it takes code from the module {module!r}; only the usual layers of Keras are taken.",
+        )
+
+
+def _check_input(part: dict[str, Any]) -> None:
+    for key in ("batch_shape", "batch_input_shape"):
+        shape = part.get(key)
+        if isinstance(shape, list):
+            sides = [side for side in shape if isinstance(side, int | float)]
+            _require(all(0 < side <= MAX_SIDE for side in sides), f"its input {shape} is no size of an image.")
+
+
+def _read_attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the attributes `bone_*` without the prefix, as plain strings and numbers."""
+    names = [name for name in file.attrs if name.startswith(ATTRIBUTE_PREFIX)]
+    return {name.removeprefix(ATTRIBUTE_PREFIX): _plain(name, file.attrs[name]) for name in names}
+
+
+def _plain(name: str, value: Any) -> str | int | float:
+    if isinstance(value, str | bytes):
+        return _text(value)
+    _require(getattr(value, "shape", None) == (), f"its attribute {name} is no single string or number.")
+    number: Any = value.item()
+    _require(isinstance(number, int | float), f"its attribute {name} is no single string or number.")
+    return cast("int | float", number)
+
+
+def _limit_memory() -> None:
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 not there on Windows
+
+        resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
+
+
+def main() -> int:
+    """Print what the file named on the command line holds as JSON, or the refusal with exit code 3."""
+    _limit_memory()
+    try:
+        found = read_model_file(Path(sys.argv[1]))
+    except ModelError as error:
+        print(error, end="")
+        return _REFUSED
+    print(json.dumps(asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

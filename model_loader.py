@@ -1,0 +1,393 @@
+"""An inspected .h5 -> a Classifier: loaded once, its settings resolved, its outputs verified, warmed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+Network = Callable[[Images], list[NDArray[np.float32]]]
+Source = Literal["environment", "file", "network", "default"]
+
+GOLDEN_TOLERANCE: Final = 1e-3
+SUM_TOLERANCE: Final = 1e-2
+MAX_INPUT_SIDE: Final = 4096
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "class_names": ("fisura", "fractura"),
+    "threshold": 0.985,  # the value that services with this contract have used
+    "scaling": "unit",
+    "resize": "stretch",
+}
+VARIABLES: Final[Mapping[str, str]] = {
+    "class_names": "BONE_CLASS_NAMES",
+    "threshold": "BONE_CONFIDENCE_THRESHOLD",
+    "scaling": "BONE_SCALING",
+    "resize": "BONE_RESIZE",
+    "input_size": "BONE_INPUT_SIZE",
+}
+
+
+class MisfitError(Exception):
+    """A model that does not fit this service; the message is one sentence: what is wrong, what would be right."""
+
+
+class Setting(NamedTuple):
+    """A value that belongs to the weights, and where it came from."""
+
+    value: Any
+    source: Source
+
+
+class Outputs(NamedTuple):
+    """What the network says of n images: probabilities (n, outputs); evidence (n, rows, columns, classes) or None."""
+
+    probabilities: NDArray[np.float32]
+    evidence: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that is ready to serve, with all that a caller must know to feed it and to read its outputs."""
+
+    settings: Mapping[str, Setting]
+    input_size: tuple[int, int]
+    channels: int
+    outputs: int
+    evidence_shape: tuple[int, ...] | None
+    sha256: str
+    keras_version: str
+    engine: str
+    stated: Mapping[str, Any]
+    predict: Callable[[Images], Outputs]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The known classes in the order of the outputs."""
+        return cast("tuple[str, ...]", self.settings["class_names"].value)
+
+    @property
+    def threshold(self) -> float:
+        """The least confidence of a success, 0 to 1."""
+        return cast("float", self.settings["threshold"].value)
+
+    @property
+    def scaling(self) -> Literal["unit", "none"]:
+        """Whether the network expects 0 to 1 (unit) or 0 to 255 (none)."""
+        return cast("Literal['unit', 'none']", self.settings["scaling"].value)
+
+    @property
+    def resize(self) -> Literal["letterbox", "stretch"]:
+        """Whether an image keeps its aspect ratio (letterbox) or not (stretch)."""
+        return cast("Literal['letterbox', 'stretch']", self.settings["resize"].value)
+
+    @property
+    def has_none_output(self) -> bool:
+        """Whether the last output says that the image is of no known class."""
+        return self.outputs > len(self.class_names)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what GET /model says of the network, as JSON types."""
+        return {
+            "classNames": list(self.class_names),
+            "noneOutput": self.has_none_output,
+            "evidenceOutput": self.evidence_shape is not None,
+            "inputSize": {"height": self.input_size[0], "width": self.input_size[1], "channels": self.channels},
+            "threshold": self.threshold,
+            "scaling": self.scaling,
+            "resize": self.resize,
+            "sources": {_camel(name): setting.source for name, setting in self.settings.items()},
+            "sha256": self.sha256,
+            "version": self.stated.get("version"),
+            "dataVersion": self.stated.get("data_version"),
+            "codeVersion": self.stated.get("code_version"),
+            "prior": _parsed(self.stated.get("prior")),
+            "quality": _parsed(self.stated.get("quality")),
+            "kerasVersion": self.keras_version,
+            "engine": self.engine,
+        }
+
+
+class _Shapes(NamedTuple):
+    """Sides of the input (None: any), its channels, the number of outputs, the shape of the evidence."""
+
+    height: int | None
+    width: int | None
+    channels: int
+    outputs: int
+    evidence: tuple[int, ...] | None
+
+
+def load_classifier(path: Path, keras_version: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Classifier:
+    """Load a file that inspection has passed, and verify it. Raise MisfitError.
+
+    `stated` holds the file's attributes without their prefix, `chosen` what the environment sets, by the same names
+    (None: not set). The network must give its golden outputs within 1e-3; without golden ones, zeros, ones and noise
+    must give finite probabilities. The same run warms it up.
+    """
+    sha256 = _sha256(path)
+    network, shapes = _load_network(path, keras_version)
+    settings = {name: _resolve(name, stated, chosen) for name in DEFAULTS}
+    settings["input_size"] = _input_size(shapes, _resolve("input_size", stated, chosen))
+    _check_outputs(shapes.outputs, settings["class_names"].value)
+    _check_threshold(settings["threshold"], shapes.outputs, len(settings["class_names"].value))
+    classifier = Classifier(
+        settings=settings,
+        input_size=settings["input_size"].value,
+        channels=shapes.channels,
+        outputs=max(shapes.outputs, 2),
+        evidence_shape=shapes.evidence,
+        sha256=sha256,
+        keras_version=keras_version,
+        engine="tensorflow",
+        stated=stated,
+        predict=_predictor(network, sigmoid=shapes.outputs == 1),
+    )
+    _verify(classifier, _read_golden(path))
+    return classifier
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_network(path: Path, keras_version: str) -> tuple[Network, _Shapes]:
+    """Load with Keras 3; a file of Keras 2 that it cannot read, with Keras 2."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras  # noqa: PLC0415 takes seconds and 500 MB: only where a network is loaded
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        if not keras_version.startswith("2."):
+            raise _unloadable(keras_version, error) from error
+        model = _load_keras_2(path, keras_version)
+    return _compile(model)
+
+
+def _load_keras_2(path: Path, keras_version: str) -> Any:
+    import tf_keras  # noqa: PLC0415 the second Keras, wanted by few files
+
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise _unloadable(keras_version, error) from error
+
+
+def _unloadable(keras_version: str, error: Exception) -> MisfitError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return MisfitError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
+
+
+def _compile(model: Any) -> tuple[Network, _Shapes]:
+    """Trace the network once, for any number of images; keep the outputs that count."""
+    import tensorflow as tf  # noqa: PLC0415 as above
+
+    _require(len(model.inputs or ()) == 1, "it must have one input, an image; give it one Input layer.")
+    shape = tuple(model.inputs[0].shape)
+    _require(
+        len(shape) == 4 and shape[3] in (1, 3),
+        f"its input has the shape {shape}; it must be (images, height, width, 1 or 3 channels).",
+    )
+    names = list(model.output_names)
+    main = names.index("probabilities") if "probabilities" in names else 0
+    wanted = [main] + [place for place, name in enumerate(names) if name == "evidence" and place != main]
+    shapes = [tuple(model.outputs[place].shape) for place in wanted]
+    _require(
+        len(shapes[0]) == 2 and shapes[0][1] is not None,
+        f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
+    def run(images: Any) -> Any:
+        outputs = tf.nest.flatten(model(images, training=False))
+        return [tf.cast(outputs[place], tf.float32) for place in wanted]
+
+    def network(images: Images) -> list[NDArray[np.float32]]:
+        return [output.numpy() for output in run(images)]
+
+    evidence = shapes[1][1:] if len(shapes) > 1 else None
+    return network, _Shapes(shape[1], shape[2], shape[3], shapes[0][1], evidence)
+
+
+def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
+    """Return a function from images to outputs; a single sigmoid output becomes two probabilities."""
+
+    def predict(images: Images) -> Outputs:
+        probabilities, *evidence = network(images)
+        if sigmoid:
+            probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+        return Outputs(probabilities, evidence[0] if evidence else None)
+
+    return predict
+
+
+def _resolve(name: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Setting:
+    """Take a setting from the environment, else from the file, else its default."""
+    if chosen.get(name) is not None:
+        return Setting(chosen[name], "environment")
+    if name in stated:
+        return Setting(_parse(name, stated[name]), "file")
+    return Setting(DEFAULTS.get(name), "default")
+
+
+def _parse(name: str, value: Any) -> Any:
+    """Read an attribute of the file. Raise MisfitError."""
+    parsers: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "class_names": (_parse_names, "two or more different names with commas between them"),
+        "threshold": (_parse_share, "a number from 0 to 1"),
+        "scaling": (_parse_choice("unit", "none"), "unit or none"),
+        "resize": (_parse_choice("letterbox", "stretch"), "letterbox or stretch"),
+        "input_size": (_parse_side, f"a whole number of pixels up to {MAX_INPUT_SIDE}"),
+    }
+    parse, wanted = parsers[name]
+    try:
+        return parse(value)
+    except (ValueError, TypeError, AttributeError):
+        raise MisfitError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.") from None
+
+
+def _parse_names(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(","))
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
+def _parse_share(value: float | str) -> float:
+    if not 0 <= float(value) <= 1:
+        raise ValueError
+    return float(value)
+
+
+def _parse_choice(*choices: str) -> Callable[[str], str]:
+    return lambda value: choices[choices.index(value)]
+
+
+def _parse_side(value: float | str) -> int:
+    if int(value) != float(value) or not 1 <= int(value) <= MAX_INPUT_SIDE:
+        raise ValueError
+    return int(value)
+
+
+def _input_size(shapes: _Shapes, setting: Setting) -> Setting:
+    """Return (height, width): the network's own sides, and the setting where the network takes any."""
+    own = (shapes.height, shapes.width)
+    if setting.value is None:
+        _require(
+            None not in own,
+            "it takes images of any size; set BONE_INPUT_SIZE, or its attribute bone_input_size, to the side in "
+            "pixels that it was trained with.",
+        )
+        return Setting(own, "network")
+    sides = tuple(side or setting.value for side in own)
+    _require(
+        None in own or sides == (setting.value, setting.value),
+        f"its input is {own[0]} × {own[1]} pixels, but {_name_of('input_size', setting)} says {setting.value}; "
+        "leave that out.",
+    )
+    return Setting(sides, setting.source if None in own else "network")
+
+
+def _check_outputs(outputs: int, class_names: tuple[str, ...]) -> None:
+    classes = len(class_names)
+    _require(
+        outputs in (classes, classes + 1) or (outputs == 1 and classes == 2),
+        f"it has {outputs} outputs, but the {classes} class names ({', '.join(class_names)}) want {classes}, or "
+        f"{classes + 1} with a last one for none of them; name its classes in BONE_CLASS_NAMES.",
+    )
+
+
+def _check_threshold(threshold: Setting, outputs: int, classes: int) -> None:
+    """Refuse a threshold that could never reject an image."""
+    lowest = 0.0 if outputs == classes + 1 else 1 / classes
+    _require(
+        threshold.value > lowest,
+        f"the threshold {threshold.value:g} of {_name_of('threshold', threshold)} could never reject an image; "
+        f"it must be above {lowest:.4g}.",
+    )
+
+
+def _name_of(name: str, setting: Setting) -> str:
+    return VARIABLES[name] if setting.source == "environment" else f"its attribute bone_{name}"
+
+
+def _read_golden(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Return the golden inputs (n, height, width, channels), uint8, and outputs (n, outputs), float32, if any."""
+    with h5py.File(path, "r") as file:
+        if "bone_golden" not in file:
+            return None
+        try:
+            return file["bone_golden/inputs"][()], file["bone_golden/outputs"][()]
+        except (KeyError, TypeError):
+            raise MisfitError("its group bone_golden must hold the data sets inputs and outputs.") from None
+
+
+def _verify(classifier: Classifier, golden: tuple[NDArray[Any], NDArray[Any]] | None) -> None:
+    """Run the network on golden inputs, or else on zeros, ones and noise. Raise MisfitError."""
+    shape = (*classifier.input_size, classifier.channels)
+    if golden is None:
+        noise = np.random.default_rng(0).integers(0, 256, shape)
+        inputs = np.stack([np.zeros(shape), np.full(shape, 255), noise])
+    else:
+        inputs = golden[0]
+        _require(
+            inputs.shape[1:] == shape and len(inputs) > 0,
+            f"its golden inputs have the shape {inputs.shape}; they must be (n, {', '.join(map(str, shape))}).",
+        )
+    scale = np.float32(255 if classifier.scaling == "unit" else 1)
+    probabilities = classifier.predict(inputs.astype(np.float32) / scale).probabilities
+    _check_probabilities(probabilities)
+    if golden is not None:
+        _check_golden(probabilities, golden[1])
+
+
+def _check_probabilities(probabilities: NDArray[np.float32]) -> None:
+    sums = probabilities.sum(axis=1)
+    _require(bool(np.all(np.isfinite(probabilities))), "its outputs are not finite; its weights are damaged.")
+    _require(
+        bool(np.all(probabilities >= 0) and np.all(np.abs(sums - 1) <= SUM_TOLERANCE)),
+        f"its outputs are no probabilities (they add up to {sums[np.argmax(np.abs(sums - 1))]:.3g}); "
+        "end it with a softmax over the classes, or a sigmoid for two.",
+    )
+
+
+def _check_golden(probabilities: NDArray[np.float32], expected: NDArray[Any]) -> None:
+    _require(
+        expected.shape in (probabilities.shape, (len(probabilities), 1)),
+        f"its golden outputs have the shape {expected.shape}; they must be {probabilities.shape}.",
+    )
+    if expected.shape[1] == 1:
+        expected = np.concatenate([1 - expected, expected], axis=1)
+    difference = float(np.max(np.abs(probabilities - expected)))
+    _require(
+        difference <= GOLDEN_TOLERANCE,
+        f"it misses its golden outputs by {difference:.3g}; its weights are damaged, or BONE_SCALING is not what it "
+        "was trained with.",
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise MisfitError(message)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _parsed(text: Any) -> Any:
+    """Return what a JSON attribute holds; None where the file has none, or something else."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,91 @@
+"""From the network's outputs to a verdict, and from the verdict to the contract's JSON."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+HUNDREDTHS: Final = 10_000  # a percentage with two decimals is a whole number of these
+SUM_TOLERANCE: Final = 1e-2
+NEGLIGIBLE: Final = 1e-6
+
+
+class OutputError(Exception):
+    """The network's outputs are no probabilities: a fault of the model, never an answer."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the network says of one image, in whole hundredths of a percent, in the order of the class names."""
+
+    class_names: tuple[str, ...]
+    best: int
+    shares: tuple[int, ...]
+    confidence: int
+    accepted: bool
+
+    @property
+    def predicted_class(self) -> str | None:
+        """Return the name of the class where the verdict is accepted, else None."""
+        return self.class_names[self.best] if self.accepted else None
+
+
+def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], threshold: float) -> Verdict:
+    """Judge one row of outputs: as many as class names, or one more, the last, for "none of them".
+
+    `threshold` (0 to 1) is compared with the confidence as it is shown. Raise OutputError where the outputs are
+    not finite, negative, or add up to something further than 1e-2 from 1.
+    """
+    values = np.asarray(outputs, dtype=np.float64)
+    _check(values, len(class_names))
+    known = values[: len(class_names)]
+    shares = _shares(known)
+    confidence = _confidence(known, shares, has_none=len(values) > len(class_names))
+    accepted = confidence >= round(threshold * HUNDREDTHS, 6)  # 0.985 is no exact binary number
+    return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted)
+
+
+def answer(verdict: Verdict, refusal: str) -> dict[str, Any]:
+    """Return the contract's JSON object, keys in the contract's order; `refusal` is the message of a failure."""
+    body: dict[str, Any] = {"success": int(verdict.accepted)}
+    if verdict.accepted:
+        body["predictedClass"] = verdict.predicted_class
+    else:
+        body["message"] = refusal
+    body["confidence"] = verdict.confidence / 100
+    body["allProbabilities"] = [
+        {"class": name, "probability": share / 100}
+        for name, share in zip(verdict.class_names, verdict.shares, strict=True)
+    ]
+    return body
+
+
+def _check(values: NDArray[np.float64], classes: int) -> None:
+    if values.shape not in ((classes,), (classes + 1,)):
+        raise OutputError(f"{values.shape} outputs for {classes} classes")
+    if not np.all(np.isfinite(values)) or np.any(values < 0) or abs(values.sum() - 1) > SUM_TOLERANCE:
+        raise OutputError(f"outputs that are no probabilities: {values.tolist()}")
+
+
+def _shares(known: NDArray[np.float64]) -> tuple[int, ...]:
+    """Scale to 10,000 and round by largest remainder, ties to the earlier class, so that the parts add up."""
+    total = known.sum()
+    exact = known / total if total >= NEGLIGIBLE else np.full(len(known), 1 / len(known))
+    exact = np.round(exact * HUNDREDTHS, 6)  # what is left below this is noise of the division
+    whole = np.floor(exact).astype(int)
+    by_remainder = np.argsort(whole - exact, kind="stable")
+    whole[by_remainder[: HUNDREDTHS - int(whole.sum())]] += 1
+    return tuple(whole.tolist())
+
+
+def _confidence(known: NDArray[np.float64], shares: tuple[int, ...], *, has_none: bool) -> int:
+    """Return the highest known output in hundredths of a percent, never above the highest share shown."""
+    if known.sum() < NEGLIGIBLE:
+        return 0
+    if not has_none:
+        return max(shares)
+    rounded_half_up = math.floor(round(float(known.max()) * HUNDREDTHS, 6) + 0.5)
+    return min(rounded_half_up, max(shares))

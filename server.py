@@ -1,0 +1,170 @@
+"""A WSGI application -> a bound server that answers in threads and, asked to stop, finishes what is in flight.
+
+waitress does the serving. Ours are two things: a body over the limit is counted and thrown away, so that the
+application can refuse it in its own words, and a stop waits for the requests that were in flight when it came.
+"""
+
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from waitress import wasyncore
+from waitress.buffers import OverflowableBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import create_server
+from waitress.task import WSGITask
+
+THREADS: Final = 16
+CONNECTION_LIMIT: Final = 2_000
+MAX_HEADER_BYTES: Final = 64_000
+MAX_DISCARDED_BYTES: Final = 2_000_000_000
+POLL_SECONDS: Final = 0.25
+
+
+class ServerError(Exception):
+    """The server cannot start; the message says why."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on host and port. Raise ServerError where it cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise ServerError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+
+
+class Server:
+    """Serve an application from a bound socket until a signal or `stop` ends it."""
+
+    def __init__(
+        self,
+        application: Any,
+        listener: socket.socket,
+        max_body_bytes: int,
+        drain_seconds: float,
+        on_drain: Callable[[], None],
+    ) -> None:
+        self._drain_seconds = drain_seconds
+        self._on_drain = on_drain
+        self._stop_requests = 0
+        self._exit_code: int | None = None
+        self._map: dict[int, Any] = {}
+        server = create_server(
+            application,
+            map=self._map,
+            sockets=[listener],
+            threads=THREADS,
+            ident="",
+            connection_limit=CONNECTION_LIMIT,
+            asyncore_use_poll=True,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=MAX_DISCARDED_BYTES,
+            inbuf_overflow=max_body_bytes + 1,  # above what is ever kept: nothing spills to disk
+        )
+        self._waitress = cast("Any", server)
+        self._waitress.channel_class = _Channel
+        self._waitress.draining = False
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+    def run(self) -> int:
+        """Serve until SIGINT, SIGTERM or `stop`, and return the exit code. Runs in the main thread.
+
+        The first signal calls `on_drain` and lets what is in flight finish, for at most `drain_seconds`; the
+        application goes on answering meanwhile. A second signal ends the wait.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        while self._stop_requests == 0 and self._exit_code is None:
+            self._poll()
+        if self._exit_code is None:
+            self._drain()
+        return self._exit_code or 0
+
+    def stop(self, exit_code: int) -> None:
+        """End `run` without a drain; from any thread."""
+        self._exit_code = exit_code
+        self._waitress.pull_trigger()
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop_requests += 1
+        self._waitress.pull_trigger()
+
+    def _poll(self) -> None:
+        wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=self._map, count=1)
+
+    def _drain(self) -> None:
+        """Wait for what is in flight now; then refuse connections and wait for what came in meanwhile."""
+        deadline = time.monotonic() + self._drain_seconds
+        self._waitress.draining = True
+        self._on_drain()
+        in_flight = self._busy()
+        while in_flight and self._may_wait(deadline):
+            self._poll()
+            in_flight &= self._busy()
+        self._waitress.accepting = False
+        while self._busy() and self._may_wait(deadline):
+            self._poll()
+
+    def _may_wait(self, deadline: float) -> bool:
+        return self._stop_requests < 2 and time.monotonic() < deadline
+
+    def _busy(self) -> set[HTTPChannel]:
+        """Return the connections that hold a request: arriving, queued, being worked on, or its answer unsent."""
+        return {
+            channel
+            for channel in list(self._waitress.active_channels.values())
+            if channel.requests or channel.total_outbufs_len or _is_receiving_body(channel.request)
+        }
+
+
+def _is_receiving_body(request: HTTPRequestParser | None) -> bool:
+    return request is not None and request.headers_finished
+
+
+class _CappedBuffer(OverflowableBuffer):
+    """Keep a body in memory up to the limit; past it keep nothing, and count."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.received = 0
+
+    def __len__(self) -> int:
+        return self.received
+
+    def append(self, data: bytes) -> None:
+        self.received += len(data)
+        if self.received < self.overflow:
+            super().append(data)
+        else:
+            self.close()
+            self.buf, self.strbuf = None, b""
+
+
+class _Parser(HTTPRequestParser):
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        limit = self.adj.inbuf_overflow
+        if self.body_rcv is not None:
+            self.body_rcv.buf = _CappedBuffer(limit)
+        if self.expect_continue and self.content_length >= limit:
+            # The sender asked before sending the body: answer at once, without it.
+            self.expect_continue = False
+            cast("dict[str, str]", self.headers)["CONNECTION"] = "close"
+            self.completed = True
+
+
+class _Task(WSGITask):
+    def build_response_header(self) -> bytes:
+        if cast("Any", self.channel.server).draining:
+            cast("Any", self.request).headers["CONNECTION"] = "close"
+        return super().build_response_header()
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Parser
+    task_class = _Task
