@@ -28,6 +28,7 @@ from server import Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
+MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
 ALWAYS_ANSWERED: Final = ("health", "static")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -76,7 +77,7 @@ def create_app(config: Config, service: Service) -> Flask:
         BONE=config,
         SERVICE=service,
         MAX_CONTENT_LENGTH=config.max_body_bytes,
-        MAX_FORM_MEMORY_SIZE=config.max_body_bytes - config.max_upload_bytes,
+        MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
     )
     provider = cast("Any", app.json)
@@ -100,6 +101,7 @@ def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
         methods=["GET", "POST"],
         allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
         expose_headers=["Retry-After", "X-Request-ID", "Server-Timing"],
+        send_wildcard=True,
         max_age=600,
     )
 

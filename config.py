@@ -169,7 +169,7 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Return the variables that begin with BONE_ and are no setting, each with the setting it resembles."""
     known = [setting.variable for setting in SETTINGS]
     strangers = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None) for name in strangers}
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None) for name in strangers}
 
 
 def _read(setting: Setting, environment: Mapping[str, str]) -> Any:

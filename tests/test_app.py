@@ -1,0 +1,261 @@
+import io
+import json
+import logging
+import re
+import tempfile
+
+import numpy as np
+import pytest
+import requests
+from conftest import make_classifier
+from phantoms import encoded, phantom
+from PIL import Image
+
+from app import Service, create_app
+from config import read_config
+from model_loader import Outputs
+
+PROBLEM_KEYS = ["success", "message", "type", "title", "status", "code", "requestId"]
+
+
+def grey(value, size=(64, 64)):
+    return encoded(Image.new("L", size, value))
+
+
+def send(client, data=None, query="", **kwargs):
+    files = {"image": (io.BytesIO(grey(255) if data is None else data), "radiograph.png")}
+    return client.post(f"/predict{query}", data=files, **kwargs)
+
+
+def body(response):
+    return json.loads(response.data, object_pairs_hook=dict)
+
+
+def problem(response, status, code):
+    found = body(response)
+    assert response.status_code == status, found
+    assert response.content_type == "application/problem+json"
+    assert list(found) == PROBLEM_KEYS
+    assert (found["success"], found["status"], found["code"]) == (0, status, code)
+    assert found["requestId"] == response.headers["X-Request-ID"]
+    return found
+
+
+def test_a_white_image_is_fractura_for_the_network_that_measures_brightness(client):
+    response = send(client)
+    assert response.content_type == "application/json"
+    assert response.data.decode() == (
+        '{"success":1,"predictedClass":"fractura","confidence":100.0,'
+        '"allProbabilities":[{"class":"fisura","probability":0.0},{"class":"fractura","probability":100.0}]}\n'
+    )
+
+
+def test_a_grey_image_is_neither(client):
+    response = send(client, grey(153))
+    assert response.status_code == 200
+    assert body(response) == {
+        "success": 0,
+        "message": "La imagen no corresponde a ninguna de las clases conocidas (fisura o fractura).",
+        "confidence": 60.0,
+        "allProbabilities": [{"class": "fisura", "probability": 40.0}, {"class": "fractura", "probability": 60.0}],
+    }
+
+
+def test_the_message_is_english_on_request_alone(client):
+    english = send(client, grey(153), "?lang=en")
+    assert body(english)["message"] == "The image matches none of the known classes (fisura or fractura)."
+    browser = send(client, grey(153), headers={"Accept-Language": "en"})
+    assert body(browser)["message"].startswith("La imagen")
+    assert body(send(client, grey(153), "?lang=fr"))["message"].startswith("La imagen")
+
+
+def test_the_default_language_can_be_set():
+    client = create_app(read_config({"BONE_LANGUAGE": "en"}), Service(make_classifier())).test_client()
+    assert problem(client.get("/nowhere"), 404, "not_found")["message"] == "There is no such route."
+    assert problem(client.get("/nowhere?lang=es"), 404, "not_found")["message"] == "Esta ruta no existe."
+
+
+def test_no_image_is_refused_however_it_is_missing(client):
+    for data in ({}, {"image": "text"}, {"image": (io.BytesIO(b""), "")}, {"other": (io.BytesIO(grey(0)), "a.png")}):
+        problem(client.post("/predict", data=data, content_type="multipart/form-data"), 400, "missing_image")
+    problem(client.post("/predict"), 400, "missing_image")
+    problem(client.post("/predict", json={"image": "x"}), 400, "missing_image")
+
+
+def test_an_empty_file_is_refused(client):
+    problem(send(client, b""), 400, "empty_image")
+
+
+def test_two_images_are_refused(client):
+    files = {"image": [(io.BytesIO(grey(0)), "a.png"), (io.BytesIO(grey(0)), "b.png")]}
+    problem(client.post("/predict", data=files), 400, "several_images")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data"),
+    [
+        ("multipart/form-data", b"--x\r\n\r\n--x--\r\n"),
+        ("multipart/form-data; boundary=x", b"not multipart at all"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\ncut',
+        ),
+        ("multipart/form-data; boundary=x", b"--x\r\nno header\r\n\r\nvalue\r\n--x--\r\n"),
+    ],
+)
+def test_a_broken_multipart_body_is_refused(client, content_type, data):
+    problem(client.post("/predict", data=data, content_type=content_type), 400, "malformed_request")
+
+
+def test_an_image_over_the_limit_of_bytes_is_refused():
+    client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.01"}), Service(make_classifier())).test_client()
+    for size in (10_001, 200_000):  # within and beyond what the body may hold
+        message = problem(send(client, bytes(size)), 413, "image_too_large")["message"]
+        assert message == "El archivo pesa demasiado: el máximo son 0.01 MB."
+    problem(send(client, b"x" * 10_000), 415, "unsupported_image")
+
+
+def test_too_many_parts_or_fields_are_refused(client):
+    parts = {f"field{index}": "x" for index in range(9)}
+    problem(client.post("/predict", data=parts, content_type="multipart/form-data"), 413, "request_too_large")
+    long = {"field": "x" * 300_000}
+    problem(client.post("/predict", data=long, content_type="multipart/form-data"), 413, "request_too_large")
+
+
+def test_errors_of_decoding_reach_the_caller(client):
+    problem(send(client, b"%PDF-1.7"), 415, "unsupported_image")
+    problem(send(client, grey(9)[:60]), 422, "unreadable_image")
+    problem(send(client, grey(9, (31, 200))), 422, "image_too_small")
+
+
+def test_too_many_pixels_are_refused():
+    client = create_app(read_config({"BONE_MAX_PIXELS": "4095"}), Service(make_classifier())).test_client()
+    problem(send(client, grey(255)), 413, "too_many_pixels")
+
+
+def test_unknown_routes_and_methods_are_problems_too(client):
+    problem(client.get("/nowhere"), 404, "not_found")
+    response = client.get("/predict")
+    problem(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+
+
+def test_a_fault_of_ours_is_logged_in_full_and_answered_without_its_text(config, caplog):
+    def fail(images):
+        raise RuntimeError("secret of the network")
+
+    client = create_app(config, Service(make_classifier(predict=fail))).test_client()
+    response = send(client)
+    problem(response, 500, "internal_error")
+    assert "secret" not in response.text
+    logged = next(record for record in caplog.records if record.levelno == logging.ERROR)
+    assert logged.requestId == response.headers["X-Request-ID"]
+    assert "secret of the network" in caplog.text
+
+
+def test_outputs_that_are_no_probabilities_are_a_fault_of_ours(config):
+    broken = make_classifier(predict=lambda images: Outputs(np.full((1, 2), np.nan, np.float32), None))
+    problem(send(create_app(config, Service(broken)).test_client()), 500, "internal_error")
+
+
+def test_until_the_model_is_there_only_health_answers(config):
+    client = create_app(config, Service()).test_client()
+    assert client.get("/health").status_code == 200
+    for response in (client.get("/ready"), client.get("/model"), send(client), client.get("/nowhere")):
+        problem(response, 503, "not_ready")
+
+
+def test_while_draining_only_health_answers(config):
+    service = Service(make_classifier())
+    client = create_app(config, service).test_client()
+    assert client.get("/ready").status_code == 200
+    service.drain()
+    assert client.get("/health").status_code == 200
+    for response in (client.get("/ready"), send(client)):
+        problem(response, 503, "draining")
+
+
+def test_another_origin_may_call_and_read_what_it_needs(client):
+    preflight = client.options(
+        "/predict",
+        headers={
+            "Origin": "https://clinic.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "x-api-key",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "x-api-key"
+    assert "Access-Control-Allow-Credentials" not in preflight.headers
+    answer = send(client, headers={"Origin": "https://clinic.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    exposed = {name.strip() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
+    assert exposed == {"Retry-After", "X-Request-ID", "Server-Timing"}
+    refused = client.post("/predict", headers={"Origin": "https://clinic.example"})
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_preflight_passes_before_the_model_is_there(config):
+    client = create_app(config, Service()).test_client()
+    headers = {"Origin": "https://clinic.example", "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=headers).headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_only_configured_origins_may_call():
+    config = read_config({"BONE_CORS_ORIGINS": "https://clinic.example"})
+    client = create_app(config, Service(make_classifier())).test_client()
+    ours = client.get("/health", headers={"Origin": "https://clinic.example"})
+    assert ours.headers["Access-Control-Allow-Origin"] == "https://clinic.example"
+    theirs = client.get("/health", headers={"Origin": "https://other.example"})
+    assert "Access-Control-Allow-Origin" not in theirs.headers
+
+
+def test_a_request_keeps_the_id_it_came_with_where_that_is_harmless(client):
+    assert client.get("/health", headers={"X-Request-ID": "trace-1.b_2"}).headers["X-Request-ID"] == "trace-1.b_2"
+    for hostile in ("a b", "x" * 65, "ñ", '"'):
+        given = client.get("/health", headers={"X-Request-ID": hostile}).headers["X-Request-ID"]
+        assert re.fullmatch(r"[0-9a-f]{32}", given)
+
+
+def test_one_line_is_logged_for_each_request_without_names(client, caplog):
+    caplog.set_level(logging.INFO, logger="bone")
+    client.post("/predict?lang=en", data={"image": (io.BytesIO(grey(255)), "PEREZ_JUAN.png")})
+    client.get("/PEREZ_JUAN")
+    first, second = (record for record in caplog.records if record.message == "request")
+    assert (first.status, first.outcome, first.route, first.method) == (200, "fractura", "/predict", "POST")
+    assert first.bytes > 0
+    assert first.ms > 0
+    assert (second.status, second.outcome, second.route) == (404, "not_found", None)
+    assert "PEREZ" not in str([record.__dict__ for record in caplog.records])
+
+
+def test_model_says_what_is_loaded_and_where_each_value_came_from(client):
+    found = body(client.get("/model?lang=en"))
+    assert found["classNames"] == ["fisura", "fractura"]
+    assert found["threshold"] == 0.8
+    assert found["inputSize"] == {"height": 32, "width": 32, "channels": 1}
+    assert found["sources"]["threshold"] == "default"
+    assert found["noneOutput"] is False
+    assert len(found["sha256"]) == 64
+    assert "not a medical device" in found["intendedUse"]
+
+
+def test_answers_are_not_sniffed_nor_stored(client):
+    response = send(client, encoded(phantom()))
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_uploads_never_leave_memory(client, monkeypatch):
+    def no_file(*args, **kwargs):
+        raise AssertionError("an upload was written to disk")
+
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000), dtype=np.uint8)
+    files = {"image": ("a.png", encoded(Image.fromarray(noise)))}
+    request = requests.Request("POST", "http://localhost/predict", files=files).prepare()
+    for name in ("SpooledTemporaryFile", "TemporaryFile", "NamedTemporaryFile"):
+        monkeypatch.setattr(tempfile, name, no_file)
+        monkeypatch.setattr(f"werkzeug.formparser.{name}", no_file, raising=False)
+    answer = client.post("/predict", data=request.body, content_type=request.headers["Content-Type"])
+    assert answer.status_code == 200

@@ -1,0 +1,39 @@
+import string
+
+import pytest
+
+from messages import ERRORS, error_message, none_of_them
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_both_languages_of_an_error_state_the_same_facts(code):
+    facts = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in ERRORS[code][1:]]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_an_error_has_a_client_or_server_status_and_two_sentences(code):
+    status, spanish, english = ERRORS[code]
+    assert 400 <= status < 600
+    assert spanish != english
+    assert spanish.endswith(".")
+    assert english.endswith(".")
+
+
+def test_facts_are_filled_in():
+    assert error_message("image_too_small", "en", {"limit": 32}) == (
+        422,
+        "The image is too small: each side must be at least 32 pixels.",
+    )
+
+
+def test_the_refusal_names_the_configured_classes():
+    assert none_of_them(["fisura", "fractura"], "es") == (
+        "La imagen no corresponde a ninguna de las clases conocidas (fisura o fractura)."
+    )
+    assert none_of_them(["a", "b", "c"], "en") == "The image matches none of the known classes (a, b or c)."
+
+
+@pytest.mark.parametrize("name", ["osteoporosis", "hombro", "ósea"])
+def test_spanish_says_u_before_the_sound_o(name):
+    assert f"(fisura u {name})" in none_of_them(["fisura", name], "es")
