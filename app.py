@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, cast
 
 from flask import Flask, Request, Response, current_app, g, jsonify, request
 from flask_cors import CORS
+from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import HTTP_STATUS_CODES
@@ -22,8 +24,8 @@ from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, error_message, none_of_them
 from model_inspection import ModelError, inspect_model
 from model_loader import Classifier, MisfitError, load_classifier
-from prediction import answer, judge
-from preprocessing import ImageError, decode, prepare
+from prediction import Verdict, answer, judge, nothing_known
+from preprocessing import ImageError, decode, is_blank, prepare
 from server import Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
@@ -160,11 +162,15 @@ def predict() -> Response:
     """Classify the radiograph in the form field `image`."""
     classifier = _classifier()
     image = decode(_uploaded_image(), _config().max_pixels)
-    inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
-    outputs = classifier.predict(inputs)
-    verdict = judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
+    verdict = nothing_known(classifier.class_names) if is_blank(image) else _judge(classifier, image)
     g.outcome = verdict.predicted_class or "none"
     return jsonify(answer(verdict, none_of_them(classifier.class_names, _language())))
+
+
+def _judge(classifier: Classifier, image: Image) -> Verdict:
+    inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+    outputs = classifier.predict(inputs)
+    return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
 
 
 def problem(error: Exception) -> Response:
@@ -268,6 +274,7 @@ def load(config: Config) -> Classifier:
 def main() -> int:
     """Serve until asked to stop; return the exit code. What stops the start is said in one sentence on stderr."""
     configure_logs(sys.stdout)
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # what it warns of in a file, decode mends or refuses
     try:
         config = read_config(os.environ)
         listener = bind(config.host, config.port)

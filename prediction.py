@@ -48,6 +48,12 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted)
 
 
+def nothing_known(class_names: Sequence[str]) -> Verdict:
+    """Return the verdict on an image that is not worth asking the network about: equal shares, no confidence."""
+    equal = np.zeros(len(class_names))
+    return Verdict(tuple(class_names), best=0, shares=_shares(equal), confidence=0, accepted=False)
+
+
 def answer(verdict: Verdict, refusal: str) -> dict[str, Any]:
     """Return the contract's JSON object, keys in the contract's order; `refusal` is the message of a failure."""
     body: dict[str, Any] = {"success": int(verdict.accepted)}

@@ -1,12 +1,13 @@
 """From the bytes of an upload to the array that the network expects. Serving and training share every line."""
 
 import io
+import re
 import struct
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageStat, PngImagePlugin, TiffImagePlugin
 
 Resize = Literal["letterbox", "stretch"]
 Scaling = Literal["unit", "none"]
@@ -14,8 +15,16 @@ Scaling = Literal["unit", "none"]
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 
-_SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"))
-ACCEPTED_FORMATS: Final = ", ".join(dict.fromkeys(name for _, name in _SIGNATURES))
+BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
+SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
+_SIGNATURES: Final = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
+    (re.compile(rb"BM"), "BMP"),
+)
+ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP"
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,7 +70,8 @@ def prepare(
     "letterbox" keeps the aspect ratio and pads with black, "stretch" does not. Bilinear, antialiased when shrinking.
     """
     mode = "L" if channels == 1 else image.mode
-    resized = _letterbox(image.convert(mode), size) if resize == "letterbox" else _fit(image.convert(mode), size)
+    place = _letterbox if resize == "letterbox" else _fit
+    resized = place(image.convert(mode), size)
     pixels = np.asarray(resized, dtype=np.float32)
     if scaling == "unit":
         pixels = pixels / np.float32(255)
@@ -70,9 +80,15 @@ def prepare(
     return pixels[np.newaxis]
 
 
+def is_blank(image: Image.Image) -> bool:
+    """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel."""
+    return bool(max(ImageStat.Stat(image).stddev) < BLANK_DEVIATION)
+
+
 def _recognise(data: bytes) -> str:
+    """Return Pillow's name of the format that the first bytes belong to. Raise ImageError: unsupported_image."""
     for signature, image_format in _SIGNATURES:
-        if data.startswith(signature):
+        if signature.match(data):
             return image_format
     raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
 
@@ -81,7 +97,7 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     """Read the header alone; refuse a size outside the limits before a pixel is decoded."""
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
@@ -100,11 +116,52 @@ def _load(image: Image.Image) -> None:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    if image.mode in ("L", "RGB"):
-        return image
-    if image.mode == "1":
+    """Convert any of Pillow's modes to L or RGB; what is transparent becomes black."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bit(image)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.has_transparency_data:
+        return _on_black(image)
+    if image.mode in ("1", "L"):
         return image.convert("L")
     return image.convert("RGB")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    is_grey = image.mode in ("1", "L", "LA")
+    layered = image.convert("LA" if is_grey else "RGBA")
+    opaque = Image.new("L" if is_grey else "RGB", image.size)
+    opaque.paste(layered.convert(opaque.mode), mask=layered.getchannel("A"))
+    return opaque
+
+
+def _scale_to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale samples of more than 8 bits, or real numbers, so that the brightness is that of an 8-bit copy.
+
+    The divisor is 2^b - 1 for the fewest usual bits b that hold the largest sample, since films of 10, 12 or 14 bits
+    come in 16-bit files; 1 for real numbers up to 1. Samples below 0 have no such scale: smallest to largest.
+    """
+    samples = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
+    low, high = min(float(samples.min()), 0.0), float(samples.max())
+    white = _white(image.mode, high) if low == 0 else max(high, 0.0)
+    brightness = np.rint((samples - low) * (255 / max(white - low, 1e-30)))
+    if _is_white_zero(image):
+        brightness = 255 - brightness
+    return Image.fromarray(brightness.astype(np.uint8))
+
+
+def _white(mode: str, largest: float) -> float:
+    """Return the sample value that is shown as white."""
+    if mode == "F" and largest <= 1:
+        return 1.0
+    return next((2.0**bits - 1 for bits in SAMPLE_BITS if largest <= 2**bits - 1), largest)
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Tell whether a TIFF counts from white to black; Pillow turns such samples round up to 8 bits only."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return bool(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0)
 
 
 def _orientation(image: Image.Image) -> int:

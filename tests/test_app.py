@@ -19,11 +19,13 @@ PROBLEM_KEYS = ["success", "message", "type", "title", "status", "code", "reques
 
 
 def grey(value, size=(64, 64)):
-    return encoded(Image.new("L", size, value))
+    """Stripes of 5 more and 5 less, two pixels apart: the network sees `value`, nobody sees a blank image."""
+    stripes = np.where(np.arange(size[0]) % 2, value + 5, value - 5)
+    return encoded(Image.fromarray(np.tile(stripes.astype(np.uint8), (size[1], 1))))
 
 
 def send(client, data=None, query="", **kwargs):
-    files = {"image": (io.BytesIO(grey(255) if data is None else data), "radiograph.png")}
+    files = {"image": (io.BytesIO(grey(250) if data is None else data), "radiograph.png")}
     return client.post(f"/predict{query}", data=files, **kwargs)
 
 
@@ -41,12 +43,12 @@ def problem(response, status, code):
     return found
 
 
-def test_a_white_image_is_fractura_for_the_network_that_measures_brightness(client):
+def test_a_bright_image_is_fractura_for_the_network_that_measures_brightness(client):
     response = send(client)
     assert response.content_type == "application/json"
     assert response.data.decode() == (
-        '{"success":1,"predictedClass":"fractura","confidence":100.0,'
-        '"allProbabilities":[{"class":"fisura","probability":0.0},{"class":"fractura","probability":100.0}]}\n'
+        '{"success":1,"predictedClass":"fractura","confidence":98.04,'
+        '"allProbabilities":[{"class":"fisura","probability":1.96},{"class":"fractura","probability":98.04}]}\n'
     )
 
 
@@ -59,6 +61,14 @@ def test_a_grey_image_is_neither(client):
         "confidence": 60.0,
         "allProbabilities": [{"class": "fisura", "probability": 40.0}, {"class": "fractura", "probability": 60.0}],
     }
+
+
+@pytest.mark.parametrize("brightness", [0, 128, 255])
+def test_a_blank_image_is_neither_and_the_network_is_not_asked(config, brightness):
+    client = create_app(config, Service(make_classifier(predict=None))).test_client()
+    found = body(send(client, encoded(Image.new("L", (64, 64), brightness))))
+    assert (found["success"], found["confidence"]) == (0, 0.0)
+    assert [entry["probability"] for entry in found["allProbabilities"]] == [50.0, 50.0]
 
 
 def test_the_message_is_english_on_request_alone(client):
@@ -76,7 +86,7 @@ def test_the_default_language_can_be_set():
 
 
 def test_no_image_is_refused_however_it_is_missing(client):
-    for data in ({}, {"image": "text"}, {"image": (io.BytesIO(b""), "")}, {"other": (io.BytesIO(grey(0)), "a.png")}):
+    for data in ({}, {"image": "text"}, {"image": (io.BytesIO(b""), "")}, {"other": (io.BytesIO(grey(100)), "a.png")}):
         problem(client.post("/predict", data=data, content_type="multipart/form-data"), 400, "missing_image")
     problem(client.post("/predict"), 400, "missing_image")
     problem(client.post("/predict", json={"image": "x"}), 400, "missing_image")
@@ -87,7 +97,7 @@ def test_an_empty_file_is_refused(client):
 
 
 def test_two_images_are_refused(client):
-    files = {"image": [(io.BytesIO(grey(0)), "a.png"), (io.BytesIO(grey(0)), "b.png")]}
+    files = {"image": [(io.BytesIO(grey(100)), "a.png"), (io.BytesIO(grey(100)), "b.png")]}
     problem(client.post("/predict", data=files), 400, "several_images")
 
 
@@ -130,7 +140,7 @@ def test_errors_of_decoding_reach_the_caller(client):
 
 def test_too_many_pixels_are_refused():
     client = create_app(read_config({"BONE_MAX_PIXELS": "4095"}), Service(make_classifier())).test_client()
-    problem(send(client, grey(255)), 413, "too_many_pixels")
+    problem(send(client, grey(250)), 413, "too_many_pixels")
 
 
 def test_unknown_routes_and_methods_are_problems_too(client):
@@ -220,7 +230,7 @@ def test_a_request_keeps_the_id_it_came_with_where_that_is_harmless(client):
 
 def test_one_line_is_logged_for_each_request_without_names(client, caplog):
     caplog.set_level(logging.INFO, logger="bone")
-    client.post("/predict?lang=en", data={"image": (io.BytesIO(grey(255)), "PEREZ_JUAN.png")})
+    client.post("/predict?lang=en", data={"image": (io.BytesIO(grey(250)), "PEREZ_JUAN.png")})
     client.get("/PEREZ_JUAN")
     first, second = (record for record in caplog.records if record.message == "request")
     assert (first.status, first.outcome, first.route, first.method) == (200, "fractura", "/predict", "POST")

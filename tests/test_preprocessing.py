@@ -1,0 +1,353 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from phantoms import encoded, phantom
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from preprocessing import ImageError, decode, is_blank, prepare
+
+LIMIT = 50_000_000
+RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64): dark on the left, bright on the right
+RAMP[0] = 0  # the top row is dark, so that turning is seen
+RAMP[-1, -1] = 255
+
+
+def grey():
+    return Image.fromarray(RAMP)
+
+
+def colour():
+    return Image.merge("RGB", [grey(), Image.fromarray(255 - RAMP), Image.new("L", grey().size, 7)])
+
+
+def with_alpha(image, alpha):
+    image = image.copy()
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+HALF_CLEAR = np.full(RAMP.shape, 255, np.uint8)
+HALF_CLEAR[:, :32] = 0
+
+
+def palette():
+    image = Image.fromarray(RAMP).convert("P")
+    image.putpalette([value for index in range(256) for value in (index, index, index)])
+    return image
+
+
+def clear_palette():
+    """A palette whose darkest half is transparent."""
+    image = palette()
+    image.info["transparency"] = bytes([0] * 128 + [255] * 128)
+    return image
+
+
+def white_is_zero(samples):
+    """A TIFF of 16 bits that counts from white to black."""
+    return encoded(Image.fromarray(samples), "TIFF", tiffinfo={TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: 0})
+
+
+def oriented(orientation, image_format="JPEG", **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(grey(), image_format, exif=exif.tobytes(), **options)
+
+
+def animated(image_format):
+    return encoded(grey(), image_format, save_all=True, append_images=[Image.new("L", grey().size, 200)], lossless=True)
+
+
+def lab():
+    profile = ImageCms.createProfile("LAB")
+    transform = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), profile, "RGB", "LAB")
+    return ImageCms.applyTransform(grey().convert("RGB"), transform)
+
+
+WIDE = RAMP.astype(np.uint16)
+BLACK_WHERE_CLEAR = np.where(HALF_CLEAR > 0, RAMP, 0)
+KNOWN = {
+    "8-bit grey PNG": (encoded(grey()), "L", RAMP),
+    "8-bit RGB PNG": (encoded(colour()), "RGB", np.asarray(colour())),
+    "8-bit grey BMP": (encoded(grey(), "BMP"), "L", RAMP),
+    "8-bit grey TIFF": (encoded(grey(), "TIFF"), "L", RAMP),
+    "deflated TIFF": (encoded(grey(), "TIFF", compression="tiff_deflate"), "L", RAMP),
+    "lossless WebP": (encoded(grey().convert("RGB"), "WEBP", lossless=True), "RGB", np.stack([RAMP] * 3, 2)),
+    "16-bit PNG of all 16 bits": (encoded(Image.fromarray(WIDE * 257)), "L", RAMP),
+    "16-bit PNG of 12 bits": (encoded(Image.fromarray((WIDE * (4095 / 255)).astype(np.uint16))), "L", RAMP),
+    "16-bit PNG of 10 bits": (encoded(Image.fromarray((WIDE * (1023 / 255)).astype(np.uint16))), "L", RAMP),
+    "16-bit PNG of 14 bits": (encoded(Image.fromarray((WIDE * (16383 / 255)).astype(np.uint16))), "L", RAMP),
+    "16-bit PNG of 8 bits": (encoded(Image.fromarray(WIDE)), "L", RAMP),
+    "16-bit TIFF": (encoded(Image.fromarray(WIDE * 257), "TIFF"), "L", RAMP),
+    "16-bit TIFF, high byte first": (encoded(Image.fromarray((WIDE * 257).astype(">u2")), "TIFF"), "L", RAMP),
+    "16-bit TIFF, white is zero": (white_is_zero((255 - WIDE) * 257), "L", RAMP),
+    "8-bit TIFF, white is zero": (white_is_zero(RAMP), "L", RAMP),  # Pillow turns 8-bit samples round when it saves
+    "32-bit integer TIFF": (encoded(Image.fromarray(RAMP.astype(np.int32) * 1000), "TIFF"), "L", RAMP),
+    "float TIFF of 0 to 1": (encoded(Image.fromarray(RAMP.astype(np.float32) / 255), "TIFF"), "L", RAMP),
+    "float TIFF of 0 to 255": (encoded(Image.fromarray(RAMP.astype(np.float32)), "TIFF"), "L", RAMP),
+    "float TIFF of 12 bits": (encoded(Image.fromarray(RAMP * np.float32(4095 / 255)), "TIFF"), "L", RAMP),
+    "float TIFF below zero": (encoded(Image.fromarray(RAMP.astype(np.float32) - 100), "TIFF"), "L", RAMP),
+    "1-bit PNG": (encoded(grey().point(lambda value: 255 * (value > 99), "1")), "L", np.where(RAMP > 99, 255, 0)),
+    "1-bit TIFF": (
+        encoded(grey().point(lambda value: 255 * (value > 99), "1"), "TIFF"),
+        "L",
+        np.where(RAMP > 99, 255, 0),
+    ),
+    "palette PNG": (encoded(palette()), "RGB", np.stack([RAMP] * 3, 2)),
+    "palette PNG with transparency": (
+        encoded(clear_palette()),
+        "RGB",
+        np.stack([np.where(RAMP < 128, 0, RAMP)] * 3, 2),
+    ),
+    "grey PNG with alpha": (encoded(with_alpha(grey(), HALF_CLEAR)), "L", BLACK_WHERE_CLEAR),
+    "grey PNG, half transparent": (
+        encoded(with_alpha(grey(), np.full(RAMP.shape, 128, np.uint8))),
+        "L",
+        np.rint(RAMP * (128 / 255)),
+    ),
+    "grey PNG with a transparent value": (encoded(grey(), transparency=128), "L", np.where(RAMP == 128, 0, RAMP)),
+    "RGB PNG with alpha": (
+        encoded(with_alpha(colour(), HALF_CLEAR)),
+        "RGB",
+        np.where(HALF_CLEAR[..., None] > 0, np.asarray(colour()), 0),
+    ),
+    "RGB TIFF with alpha": (
+        encoded(with_alpha(colour(), HALF_CLEAR), "TIFF"),
+        "RGB",
+        np.where(HALF_CLEAR[..., None] > 0, np.asarray(colour()), 0),
+    ),
+    "CMYK TIFF": (encoded(grey().convert("RGB").convert("CMYK"), "TIFF"), "RGB", np.stack([RAMP] * 3, 2)),
+    "animated PNG": (animated("PNG"), "L", RAMP),
+    "animated WebP": (animated("WEBP"), "RGB", np.stack([RAMP] * 3, 2)),
+    "TIFF of two pages": (animated("TIFF"), "L", RAMP),
+}
+LOSSY = {
+    "grey JPEG": (encoded(grey(), "JPEG", quality=95), "L", RAMP),
+    "progressive JPEG": (encoded(grey(), "JPEG", quality=95, progressive=True), "L", RAMP),
+    "RGB JPEG": (encoded(grey().convert("RGB"), "JPEG", quality=95), "RGB", np.stack([RAMP] * 3, 2)),
+    "CMYK JPEG, inverted as Adobe does": (
+        encoded(grey().convert("RGB").convert("CMYK"), "JPEG", quality=95),
+        "RGB",
+        np.stack([RAMP] * 3, 2),
+    ),
+    "LAB TIFF": (encoded(lab(), "TIFF"), "RGB", np.stack([RAMP] * 3, 2)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_file_gives_exactly_its_pixels(name):
+    data, mode, expected = KNOWN[name]
+    image = decode(data, LIMIT)
+    assert image.mode == mode
+    tolerance = 1 if "half" in name or "bits" in name else 0
+    assert np.max(np.abs(np.asarray(image).astype(int) - expected)) <= tolerance
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_lossy_file_gives_nearly_its_pixels(name):
+    data, mode, expected = LOSSY[name]
+    image = decode(data, LIMIT)
+    assert image.mode == mode
+    assert np.mean(np.abs(np.asarray(image).astype(int) - expected)) < 2
+
+
+def test_the_cmyk_jpeg_is_marked_by_adobe():
+    assert b"Adobe" in LOSSY["CMYK JPEG, inverted as Adobe does"][0]
+
+
+TURNED = {
+    1: RAMP,
+    2: RAMP[:, ::-1],
+    3: RAMP[::-1, ::-1],
+    4: RAMP[::-1],
+    5: RAMP.T,
+    6: np.rot90(RAMP, -1),
+    7: RAMP[::-1, ::-1].T,
+    8: np.rot90(RAMP),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_exif_orientation_is_undone(orientation, image_format):
+    decoded = decode(oriented(orientation, image_format), LIMIT)
+    assert np.array_equal(np.asarray(decoded), TURNED[orientation])
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP"])
+def test_exif_orientation_is_undone_in_lossy_formats(image_format):
+    decoded = decode(oriented(6, image_format, quality=95), LIMIT).convert("L")
+    assert np.mean(np.abs(np.asarray(decoded).astype(int) - TURNED[6])) < 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_is_ignored(orientation):
+    assert decode(oriented(orientation), LIMIT).size == grey().size
+
+
+def test_a_damaged_exif_block_does_not_spoil_the_image():
+    data = encoded(grey(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert decode(data, LIMIT).size == grey().size
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------
+
+
+def refusal(data, max_pixels=LIMIT):
+    with pytest.raises(ImageError) as caught:
+        decode(data, max_pixels)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"P",
+        b"%PDF-1.7\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        encoded(grey(), "GIF"),
+        encoded(grey(), "ICO"),
+        encoded(grey(), "PPM"),
+        b"RIFF\x24\0\0\0WAVEfmt ",
+    ],
+)
+def test_only_accepted_formats_are_opened_whatever_pillow_knows(data):
+    assert refusal(data) == "unsupported_image"
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN | LOSSY if "TIFF" not in name and "animated" not in name])
+def test_a_truncated_file_is_refused_at_every_tenth_of_its_length(name):
+    data = (KNOWN | LOSSY)[name][0]
+    for tenths in range(1, 8):
+        cut = data[: len(data) * tenths // 10]
+        assert refusal(cut) in ("unreadable_image", "unsupported_image"), tenths
+
+
+def test_a_tiff_cut_within_its_pixels_is_refused():
+    for data in (KNOWN["8-bit grey TIFF"][0], KNOWN["deflated TIFF"][0], KNOWN["16-bit TIFF"][0]):
+        assert refusal(data[: len(data) // 4]) == "unreadable_image"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xd9",
+        b"RIFF\0\0\0\0WEBP",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\0",
+        b"BM" + bytes(60),
+    ],
+)
+def test_a_signature_alone_is_unreadable(data):
+    assert refusal(data) == "unreadable_image"
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of(width, height, *chunks, pixels=b""):
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    middle = b"".join(chunks) + png_chunk(b"IDAT", zlib.compress(pixels))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + middle + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(12_000, 12_000), (7072, 7072), (50_000, 1001), (2**31 - 1, 2**31 - 1)])
+def test_the_number_of_pixels_is_judged_from_the_header(width, height):
+    assert refusal(png_of(width, height)) == "too_many_pixels"  # were pixels decoded first, it would be unreadable
+
+
+def test_the_most_pixels_allowed_are_decoded():
+    assert decode(encoded(Image.new("L", (100, 50), 9)), 5000).size == (100, 50)
+    assert refusal(encoded(Image.new("L", (100, 51), 9)), 5000) == "too_many_pixels"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 32), (32, 31), (31, 4000)])
+def test_an_image_too_small_for_a_radiograph_is_refused(size):
+    assert refusal(encoded(Image.new("L", size))) == "image_too_small"
+
+
+def test_the_smallest_image_allowed_is_decoded():
+    assert decode(encoded(Image.new("L", (32, 32))), LIMIT).size == (32, 32)
+
+
+def scan_bomb(scans):
+    """A progressive JPEG whose last scan is repeated."""
+    data = encoded(phantom(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
+    assert decode(scan_bomb(20), LIMIT).size == (360, 480)
+    assert refusal(scan_bomb(65)) == "unreadable_image"
+
+
+def test_a_png_whose_text_inflates_beyond_reason_is_refused():
+    text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))
+    rows = b"".join(b"\0" + row.tobytes() for row in RAMP)
+    assert decode(png_of(64, 48, *[text] * 3, pixels=rows), LIMIT).size == (64, 48)
+    assert refusal(png_of(64, 48, *[text] * 63, pixels=rows)) == "unreadable_image"
+
+
+@pytest.mark.parametrize("brightness", [0, 77, 255])
+def test_an_even_surface_is_blank(brightness):
+    assert is_blank(Image.new("L", (64, 64), brightness))
+    assert is_blank(Image.new("RGB", (64, 64), (brightness, 0, 255)))
+
+
+def test_a_radiograph_is_not_blank():
+    assert not is_blank(phantom())
+    assert not is_blank(Image.eval(phantom(), lambda value: value // 8))
+
+
+# -- the network's input ------------------------------------------------------------------------------------------
+
+
+def test_the_input_has_the_network_s_shape_and_range():
+    for channels in (1, 3):
+        for image in (grey(), colour()):
+            inputs = prepare(image, (24, 40), channels, "unit", "stretch")
+            assert inputs.shape == (1, 24, 40, channels)
+            assert inputs.dtype == np.float32
+            assert 0 <= inputs.min() < inputs.max() <= 1
+    assert prepare(grey(), (24, 40), 3, "none", "stretch").max() > 200
+
+
+def test_unit_scaling_divides_by_255():
+    whole = prepare(grey(), (24, 40), 1, "none", "stretch")
+    assert np.array_equal(prepare(grey(), (24, 40), 1, "unit", "stretch"), whole / np.float32(255))
+
+
+def test_letterbox_keeps_the_aspect_ratio_and_pads_with_black():
+    white = Image.new("L", (64, 32), 255)
+    inputs = prepare(white, (40, 40), 1, "none", "letterbox")[0, :, :, 0]
+    assert np.array_equal(inputs, np.pad(np.full((20, 40), 255), ((10, 10), (0, 0))))
+
+
+def test_stretch_fills_the_input():
+    assert prepare(Image.new("L", (64, 32), 255), (40, 40), 1, "none", "stretch").min() == 255
+
+
+@pytest.mark.parametrize("size", [(32, 5000), (5000, 32)])
+def test_an_extreme_aspect_ratio_keeps_at_least_one_row(size):
+    inputs = prepare(Image.new("L", size, 255), (64, 64), 1, "none", "letterbox")
+    assert inputs.max() == 255
+    assert 64 <= np.count_nonzero(inputs) < 3 * 64
+
+
+def test_grey_as_grey_and_grey_as_colour_give_the_same_input():
+    for resize in ("letterbox", "stretch"):
+        one = prepare(phantom(), (64, 64), 3, "unit", resize)
+        assert np.array_equal(one, prepare(phantom().convert("RGB"), (64, 64), 3, "unit", resize))
+
+
+def test_colour_becomes_grey_for_a_network_of_one_channel():
+    red = Image.new("RGB", (40, 40), (255, 0, 0))
+    assert np.unique(prepare(red, (8, 8), 1, "none", "stretch")).tolist() == [76]  # ITU-R 601: 0.299 of red
