@@ -1,5 +1,6 @@
 """HTTP face of the service: the routes, errors as JSON, one log line a request. `python app.py` serves."""
 
+import dataclasses
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import uuid
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final, cast
 
 from flask import Flask, Request, Response, current_app, g, jsonify, request
@@ -23,7 +25,7 @@ from config import Config, ConfigError, read_config, unknown_variables
 from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, error_message, none_of_them
 from model_inspection import ModelError, inspect_model
-from model_loader import Classifier, MisfitError, load_classifier
+from model_loader import VARIABLES, Classifier, MisfitError, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ImageError, decode, is_blank, prepare
 from server import Server, ServerError, bind
@@ -271,18 +273,30 @@ def load(config: Config) -> Classifier:
     return classifier
 
 
-def main() -> int:
-    """Serve until asked to stop; return the exit code. What stops the start is said in one sentence on stderr."""
-    configure_logs(sys.stdout)
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # what it warns of in a file, decode mends or refuses
+def main(arguments: list[str]) -> int:
+    """Serve, or check a model file; return the exit code. What stops the start is said in one sentence on stderr."""
     try:
         config = read_config(os.environ)
-        listener = bind(config.host, config.port)
-    except (ConfigError, ServerError) as error:
+        match arguments:
+            case []:
+                return serve(config)
+            case ["check", path]:
+                return check(dataclasses.replace(config, model_path=Path(path)))
+            case _:
+                print("Usage: python app.py, to serve, or python app.py check FILE.", file=sys.stderr)
+                return 2
+    except (ConfigError, ServerError, ModelError, MisfitError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def serve(config: Config) -> int:
+    """Bind the port, answer at once, load the model meanwhile, until asked to stop. Raise ServerError."""
+    configure_logs(sys.stdout)
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # what it warns of in a file, decode mends or refuses
     for name, resembled in unknown_variables(os.environ).items():
         logger.warning("%s is no setting%s.", name, f"; did you mean {resembled}?" if resembled else "")
+    listener = bind(config.host, config.port)
     service = Service()
     app = create_app(config, service)
     server = Server(app, listener, config.max_body_bytes, config.drain_seconds, on_drain=service.drain)
@@ -291,6 +305,21 @@ def main() -> int:
     exit_code = server.run()
     logger.info("stopped")
     return exit_code
+
+
+def check(config: Config) -> int:
+    """Say in plain words what the model file is and how it would be served. Raise ModelError or MisfitError."""
+    file = inspect_model(config.model_path)
+    print(f"{config.model_path}: written by Keras {file.keras_version}, {len(file.layers)} kinds of layer:")
+    print(f"  {', '.join(sorted(file.layers))}")
+    classifier = load(config)
+    height, width = classifier.input_size
+    print(f"It fits: {height} × {width} pixels, {classifier.channels} channel(s), {classifier.outputs} outputs.")
+    for name, setting in classifier.settings.items():
+        print(f"  {name} = {setting.value} ({setting.source}; {VARIABLES[name]} overrides it)")
+    print(f"  none of them: {'the last output' if classifier.has_none_output else 'no output of its own'}")
+    print(f"  golden outputs: {'reproduced' if classifier.has_golden else 'none in the file'}")
+    return 0
 
 
 def _load_into(service: Service, config: Config, server: Server) -> None:
@@ -309,6 +338,7 @@ def _load_into(service: Service, config: Config, server: Server) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
+    status = main(sys.argv[1:])
     logging.shutdown()
+    sys.stdout.flush()
     os._exit(status)  # threads of TensorFlow may still be at work, and nothing of theirs is worth waiting for

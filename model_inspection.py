@@ -40,9 +40,7 @@ LAYERS: Final = frozenset(
     TimeDistributed
     """.split()
 )
-OPERATIONS: Final = frozenset(
-    {"TrueDivide", "Divide", "GetItem"}
-)  # beside Add, Subtract, Multiply, named as layers are
+KERAS_3_OPERATIONS: Final = frozenset({"TrueDivide", "Divide", "GetItem"})
 PARTS: Final = frozenset(
     """
     Zeros Ones Constant Identity Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling
@@ -136,7 +134,8 @@ def _check_dataset(dataset: Any) -> int:
     _require(isinstance(dataset, h5py.Dataset), "it holds an object that is neither group nor data set.")
     _require(not dataset.is_virtual, "it holds a virtual data set; save the model anew with Keras.")
     _require(not dataset.external, "it keeps data in another file; save the model anew with Keras.")
-    _require(dataset.dtype.kind in "biufSO", "it holds data of a kind that no model has.")
+    is_plain = dataset.dtype.kind in "biufSO" and h5py.check_ref_dtype(dataset.dtype) is None
+    _require(is_plain, "it holds data of a kind that no model has.")
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
     _require(filters <= FILTERS, "it is compressed in a way that Keras does not use; save the model anew with Keras.")
@@ -189,7 +188,11 @@ def _check_class(name: Any, part: dict[str, Any]) -> None:
         )
         return
     _require(
-        isinstance(name, str) and name in LAYERS | OPERATIONS | PARTS,
+        not (isinstance(name, str) and name in KERAS_3_OPERATIONS),
+        "it computes with operators between its layers, which Keras 3 cannot load from a .h5; use a Rescaling layer.",
+    )
+    _require(
+        isinstance(name, str) and name in LAYERS | PARTS,
         f"it holds {name!r}, which may run code of its own; only the usual layers of Keras are taken.",
     )
     registered = part.get("registered_name")

@@ -62,6 +62,7 @@ class Classifier:
     outputs: int
     evidence_shape: tuple[int, ...] | None
     sha256: str
+    has_golden: bool
     keras_version: str
     engine: str
     stated: Mapping[str, Any]
@@ -132,6 +133,7 @@ def load_classifier(path: Path, keras_version: str, stated: Mapping[str, Any], c
     must give finite probabilities. The same run warms it up.
     """
     sha256 = _sha256(path)
+    golden = _read_golden(path)
     network, shapes = _load_network(path, keras_version)
     settings = {name: _resolve(name, stated, chosen) for name in DEFAULTS}
     settings["input_size"] = _input_size(shapes, _resolve("input_size", stated, chosen))
@@ -144,12 +146,13 @@ def load_classifier(path: Path, keras_version: str, stated: Mapping[str, Any], c
         outputs=max(shapes.outputs, 2),
         evidence_shape=shapes.evidence,
         sha256=sha256,
+        has_golden=golden is not None,
         keras_version=keras_version,
         engine="tensorflow",
         stated=stated,
         predict=_predictor(network, sigmoid=shapes.outputs == 1),
     )
-    _verify(classifier, _read_golden(path))
+    _verify(classifier, golden)
     return classifier
 
 
@@ -197,7 +200,7 @@ def _compile(model: Any) -> tuple[Network, _Shapes]:
         len(shape) == 4 and shape[3] in (1, 3),
         f"its input has the shape {shape}; it must be (images, height, width, 1 or 3 channels).",
     )
-    names = list(model.output_names)
+    names = list(getattr(model, "output_names", ()))  # a Sequential of Keras 3 names none
     main = names.index("probabilities") if "probabilities" in names else 0
     wanted = [main] + [place for place, name in enumerate(names) if name == "evidence" and place != main]
     shapes = [tuple(model.outputs[place].shape) for place in wanted]

@@ -5,6 +5,7 @@ application can refuse it in its own words, and a stop waits for the requests th
 """
 
 import logging
+import os
 import signal
 import socket
 import time
@@ -35,7 +36,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
-        raise ServerError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise ServerError(f"Cannot listen on {host} port {port}: {reason}.") from None
 
 
 class Server:

@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def make_classifier(threshold: float = 0.8, predict: Callable = brightness, outp
         outputs=outputs,
         evidence_shape=None,
         sha256="0" * 64,
+        has_golden=False,
         keras_version="none",
         engine="fake",
         stated={},
@@ -61,12 +63,14 @@ def serving(**environment: str) -> Iterator["RunningServer"]:
         yield server
     finally:
         server.end()
+        server.close()
 
 
 class RunningServer:
     """A real server process, its address and what it printed."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by end; a pipe that nobody reads would fill up
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -77,10 +81,15 @@ class RunningServer:
             [sys.executable, "app.py"],
             cwd=ROOT,
             env=clean | settings,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
         )
+
+    @property
+    def output(self) -> str:
+        """What the process has printed so far."""
+        self._log.seek(0)
+        return self._log.read().decode()
 
     def wait(self, route: str) -> "RunningServer":
         """Return once the route answers 200."""
@@ -92,16 +101,15 @@ class RunningServer:
             except requests.ConnectionError:
                 pass
             time.sleep(0.05)
-        self.end()
         raise AssertionError(f"{route} never answered 200: {self.output}")
 
     def end(self) -> int:
-        """Stop the process, if it has not stopped yet; return its exit code and keep its output."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        if not self.process.stdout.closed:
-            self.output = "".join(self.process.communicate(timeout=START_SECONDS))
-        return self.process.returncode
+        """Stop the process, if it has not stopped yet; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(START_SECONDS)
+
+    def close(self) -> None:
+        self._log.close()
 
 
 @pytest.fixture(scope="session")

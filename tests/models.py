@@ -1,13 +1,18 @@
-"""Small Keras networks whose answers are known by hand, written to real files by the tests that serve them."""
+"""Small networks written to real .h5 files: by Keras 3, and by Keras 2 as `tf_keras` still is."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
-from keras import layers
+import tf_keras
+
+KERAS = {"Keras 3": keras, "Keras 2": tf_keras}
 
 
 def brightness_model(
@@ -16,11 +21,139 @@ def brightness_model(
     """Two classes whose probabilities are darkness and mean brightness; `none` > 0 adds a third output of that size."""
     image = keras.Input((*size, channels))
     outputs = 3 if none else 2
-    head = layers.Dense(outputs, name=name)
-    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(image)))
+    head = keras.layers.Dense(outputs, name=name)
+    model = keras.Model(image, head(keras.layers.GlobalAveragePooling2D()(image)))
     scale = (1 - none) / channels
     kernel = np.zeros((channels, outputs))
     kernel[:, 0], kernel[:, 1] = -scale, scale
     bias = [1 - none, 0.0, none][:outputs]
     head.set_weights([kernel, np.array(bias)])
+    return model
+
+
+def sequential(k: Any) -> Any:
+    """The usual image classifier of a tutorial."""
+    layers = k.layers
+    return k.Sequential(
+        [
+            k.Input((40, 48, 3)),
+            layers.RandomFlip("horizontal"),
+            layers.Conv2D(8, 3, activation="relu", kernel_regularizer="l2"),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+
+def functional(k: Any) -> Any:
+    """Branches that meet again, and a third output for none of the classes."""
+    layers = k.layers
+    image = k.Input((32, 32, 1))
+    left = layers.Conv2D(6, 3, padding="same", activation="swish")(image)
+    right = layers.SeparableConv2D(6, 5, padding="same", activation="gelu")(image)
+    both = layers.Concatenate()([layers.Add()([left, right]), layers.Multiply()([left, right])])
+    pooled = layers.GlobalMaxPooling2D()(layers.LayerNormalization()(both))
+    return k.Model(image, layers.Dense(3, activation="softmax")(pooled))
+
+
+def rescaled_inside(k: Any) -> Any:
+    """A network that takes 0 to 255 and scales by itself."""
+    layers = k.layers
+    image = k.Input((32, 32, 3))
+    features = layers.Conv2D(4, 3, strides=2)(layers.Rescaling(1 / 127.5, offset=-1)(image))
+    return k.Model(image, layers.Dense(2, activation="softmax")(layers.Flatten()(layers.PReLU()(features))))
+
+
+def nested(k: Any) -> Any:
+    """A backbone kept as one layer, as transfer learning leaves it."""
+    layers = k.layers
+    backbone = k.Sequential([k.Input((32, 32, 3)), layers.Conv2D(5, 3, activation="relu"), layers.AveragePooling2D(3)])
+    inner = k.Input((10, 10, 5))
+    head = k.Model(inner, layers.Dense(4, activation="elu")(layers.GlobalAveragePooling2D()(inner)))
+    image = k.Input((32, 32, 3))
+    return k.Model(image, layers.Dense(3, activation="softmax")(head(backbone(image))))
+
+
+def grouped(k: Any) -> Any:
+    """Convolutions in groups."""
+    layers = k.layers
+    image = k.Input((32, 32, 3))
+    features = layers.Conv2D(8, 1, groups=4)(layers.Conv2D(8, 3)(image))
+    depthwise = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(features))
+    return k.Model(image, layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling2D()(depthwise)))
+
+
+def sigmoid(k: Any) -> Any:
+    """One output: the probability of the second class."""
+    layers = k.layers
+    return k.Sequential([k.Input((32, 32, 3)), layers.Flatten(), layers.Dense(1, activation="sigmoid")])
+
+
+def any_size(k: Any) -> Any:
+    """A network without a fixed input size."""
+    layers = k.layers
+    image = k.Input((None, None, 3))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(image))
+    return k.Model(image, layers.Dense(2, activation="softmax")(pooled))
+
+
+def several_outputs(k: Any) -> Any:
+    """Three outputs, of which `probabilities` counts and `evidence` says where."""
+    layers = k.layers
+    image = k.Input((32, 32, 3))
+    features = layers.Conv2D(4, 3, strides=4, activation="relu")(image)
+    other = layers.Dense(7, name="other")(layers.Flatten()(features))
+    evidence = layers.Conv2D(2, 1, name="evidence")(features)
+    pooled = layers.Dense(3, activation="softmax", name="probabilities")(layers.GlobalMaxPooling2D()(evidence))
+    return k.Model(image, [other, pooled, evidence])
+
+
+def mobilenet(k: Any) -> Any:
+    """MobileNetV2 with its preprocessing inside, as Keras 2 wrote it: operators between layers, names with /."""
+    layers = k.layers
+    image = k.Input((64, 64, 3), name="input/image")
+    backbone = k.applications.MobileNetV2((64, 64, 3), include_top=False, weights=None, alpha=0.35, pooling="avg")
+    features = backbone(k.applications.mobilenet_v2.preprocess_input(image))
+    return k.Model(image, layers.Dense(2, activation="softmax", name="head/dense")(features))
+
+
+def sliced(k: Any) -> Any:
+    """Slices and operators, as Keras 2's preprocessing of ResNet holds them."""
+    image = k.Input((32, 32, 3))
+    shifted = (image[..., ::-1] * 2.0 - 1.0 + 0.5) / 3.0
+    flat = k.layers.Flatten()(shifted)
+    return k.Model(image, k.layers.Dense(2, activation="softmax")(flat))
+
+
+def resnet_preprocessing(k: Any) -> Any:
+    """ResNet's preprocessing, which turns the channels round and subtracts their means."""
+    image = k.Input((32, 32, 3))
+    features = k.layers.Conv2D(4, 3, activation="relu")(k.applications.resnet50.preprocess_input(image))
+    return k.Model(image, k.layers.Dense(2, activation="softmax")(k.layers.GlobalAveragePooling2D()(features)))
+
+
+BOTH: dict[str, Callable[[Any], Any]] = {
+    build.__name__: build
+    for build in (sequential, functional, rescaled_inside, nested, grouped, sigmoid, any_size, several_outputs)
+}
+KERAS_2_ALONE: dict[str, Callable[[Any], Any]] = {
+    build.__name__: build for build in (mobilenet, sliced, resnet_preprocessing)
+}
+ENVIRONMENT = {"rescaled_inside": {"BONE_SCALING": "none"}, "any_size": {"BONE_INPUT_SIZE": "56"}} | {
+    name: {"BONE_SCALING": "none"} for name in ("mobilenet", "resnet_preprocessing")
+}
+
+
+def built(generation: str, name: str) -> Any:
+    """Build a network by name with Keras 2 or 3 and give it weights that tell images apart."""
+    k = KERAS[generation]
+    k.utils.set_random_seed(7)
+    model = (BOTH | KERAS_2_ALONE)[name](k)
+    random = np.random.default_rng(7)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.set_weights([weight + random.uniform(0, 0.5, weight.shape) for weight in layer.get_weights()])
     return model

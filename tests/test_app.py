@@ -11,7 +11,7 @@ from conftest import make_classifier
 from phantoms import encoded, phantom
 from PIL import Image
 
-from app import Service, create_app
+from app import Service, create_app, main
 from config import read_config
 from model_loader import Outputs
 
@@ -269,3 +269,24 @@ def test_uploads_never_leave_memory(client, monkeypatch):
         monkeypatch.setattr(f"werkzeug.formparser.{name}", no_file, raising=False)
     answer = client.post("/predict", data=request.body, content_type=request.headers["Content-Type"])
     assert answer.status_code == 200
+
+
+def test_check_says_what_a_file_is_and_how_it_would_be_served(brightness_file, capsys, monkeypatch):
+    monkeypatch.setenv("BONE_CONFIDENCE_THRESHOLD", "0.7")
+    assert main(["check", str(brightness_file)]) == 0
+    said = capsys.readouterr().out
+    assert "written by Keras 3." in said
+    assert "It fits: 32 × 32 pixels, 3 channel(s), 2 outputs." in said
+    assert "threshold = 0.7 (environment; BONE_CONFIDENCE_THRESHOLD overrides it)" in said
+    assert "resize = stretch (default; BONE_RESIZE overrides it)" in said
+
+
+def test_check_says_what_to_set_where_a_file_does_not_fit(brightness_file, capsys, monkeypatch):
+    monkeypatch.setenv("BONE_CLASS_NAMES", "a,b,c,d")
+    assert main(["check", str(brightness_file)]) == 1
+    assert "name its classes in BONE_CLASS_NAMES" in capsys.readouterr().err
+
+
+def test_other_arguments_are_answered_with_the_usage(capsys):
+    assert main(["serve"]) == 2
+    assert "Usage" in capsys.readouterr().err

@@ -1,0 +1,341 @@
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from conftest import serving
+
+from app import load
+from config import read_config
+from model_inspection import ModelError, inspect_model, read_model_file
+from model_loader import MisfitError
+
+
+@pytest.fixture(scope="module")
+def good_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("good") / "model.h5"
+    image = keras.Input((32, 32, 3), name="image")
+    flat = keras.layers.Flatten()(keras.layers.Conv2D(2, 3, name="conv")(image))
+    keras.Model(image, keras.layers.Dense(2, activation="softmax", name="head")(flat)).save(path)
+    return path
+
+
+@pytest.fixture
+def file(good_file, tmp_path):
+    return Path(shutil.copy(good_file, tmp_path / "model.h5"))
+
+
+def test_a_file_says_what_it_holds(file):
+    with h5py.File(file, "a") as opened:
+        opened.attrs["bone_threshold"] = 0.7
+        opened.attrs["bone_class_names"] = "a,b"
+        opened.attrs["other"] = "ignored"
+    found = inspect_model(file)
+    assert found == read_model_file(file)
+    assert found.keras_version == keras.__version__
+    assert set(found.layers) == {"Functional", "InputLayer", "Conv2D", "Flatten", "Dense"}
+    assert found.attributes == {"threshold": 0.7, "class_names": "a,b"}
+
+
+def test_a_compiled_and_fitted_model_is_taken(tmp_path):
+    for k in (keras, tf_keras):
+        model = k.Sequential([k.Input((32, 32, 3)), k.layers.Flatten(), k.layers.Dense(2, activation="softmax")])
+        model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        model.fit(np.zeros((2, 32, 32, 3)), np.eye(2), verbose=0)
+        model.save(tmp_path / "model.h5")
+        assert "Dense" in inspect_model(tmp_path / "model.h5").layers
+
+
+# -- hostile files: each would write the file `payload`, read a foreign one, or break the reader ------------------
+
+
+def edit_config(path, change):
+    with h5py.File(path, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        changed = change(config)
+        file.attrs["model_config"] = json.dumps(config if changed is None else changed)
+
+
+def layer(config, place):
+    return config["config"]["layers"][place]
+
+
+def replace_layer(class_name, config, **more):
+    def change(whole):
+        layer(whole, 1).update(class_name=class_name, config={"name": "conv"} | config, **more)
+
+    return lambda path, payload: edit_config(path, change)
+
+
+def set_in_layer(key, value):
+    def change(whole):
+        layer(whole, 1)["config"][key] = value
+
+    return lambda path, payload: edit_config(path, change)
+
+
+def keras_lambda(k):
+    """A file whose Lambda layer, saved by Keras itself, writes the payload when it is built."""
+
+    def write(path, payload):
+        target = str(payload)
+
+        def run(images, target=target):
+            open(target, "w").close()  # noqa: PTH123
+            return images
+
+        image = k.Input((32, 32, 3))
+        flat = k.layers.Flatten()(k.layers.Lambda(run)(image))
+        k.Model(image, k.layers.Dense(2, activation="softmax")(flat)).save(path)
+
+    return write
+
+
+def nested_lambda(path, payload):
+    def change(whole):
+        hidden = {"class_name": "Lambda", "config": {"name": "x", "function": "f"}}
+        wrapped = {"class_name": "TimeDistributed", "config": {"name": "t", "layer": hidden}}
+        layer(whole, 1).update(class_name="Sequential", config={"name": "conv", "layers": [wrapped]})
+
+    edit_config(path, change)
+
+
+def lambda_among_the_arguments(path, payload):
+    def change(whole):
+        layer(whole, 1)["inbound_nodes"][0]["kwargs"] = {"mask": {"class_name": "__lambda__", "config": {"value": "x"}}}
+
+    edit_config(path, change)
+
+
+def whole_config(text):
+    def write(path, payload):
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = text
+
+    return write
+
+
+def no_config(path, payload):
+    with h5py.File(path, "a") as file:
+        del file.attrs["model_config"]
+
+
+def in_weights(change):
+    def write(path, payload):
+        with h5py.File(path, "a") as file:
+            change(file["model_weights"], payload)
+
+    return write
+
+
+def external_link(weights, payload):
+    weights["head"]["stolen"] = h5py.ExternalLink("/etc/hostname", "/")
+
+
+def soft_link(weights, payload):
+    weights["loop"] = h5py.SoftLink("/model_weights")
+
+
+def circle(weights, payload):
+    weights["circle"] = weights
+
+
+def deep(weights, payload):
+    weights.create_group("/".join(["deeper"] * 200))
+
+
+def external_storage(weights, payload):
+    weights.create_dataset("stolen", (8,), "u1", external=[("/etc/hostname", 0, 8)])
+
+
+def virtual(weights, payload):
+    layout = h5py.VirtualLayout((8,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "x", (8,))
+    weights.create_virtual_dataset("stolen", layout)
+
+
+def enormous(weights, payload):
+    weights.create_dataset("bomb", (10**6, 10**6), "f4", chunks=(1000, 1000), compression="gzip")
+
+
+def many_large(weights, payload):
+    for index in range(30):
+        weights.create_dataset(f"bomb{index}", (10**8,), "f4", chunks=(10**6,), compression="gzip")
+
+
+def named_type(weights, payload):
+    weights["type"] = np.dtype("f8")
+
+
+def references(weights, payload):
+    weights.create_dataset("references", (4,), h5py.regionref_dtype)
+
+
+def strange_filter(weights, payload):
+    space = h5py.h5s.create_simple((10,))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((10,))
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)
+    h5py.h5d.create(weights.id, b"filtered", h5py.h5t.IEEE_F32LE, space, properties)
+
+
+def array_attribute(path, payload):
+    with h5py.File(path, "a") as file:
+        file.attrs["bone_threshold"] = [0.5, 0.6]
+
+
+def bytes_of(data):
+    return lambda path, payload: path.write_bytes(data)
+
+
+def truncated(path, payload):
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def pickled(path, payload):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(payload), "w"))
+
+    path.write_bytes(pickle.dumps(Payload()))
+
+
+def keras_archive(path, payload):
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+
+
+def flipped(path, payload):
+    data = bytearray(path.read_bytes())
+    for place in range(100, len(data), 7):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+HOSTILE = {
+    "Lambda of Keras 3": (keras_lambda(keras), "'Lambda'"),
+    "Lambda of Keras 2": (keras_lambda(tf_keras), "'Lambda'"),
+    "Lambda within two layers": (nested_lambda, "'Lambda'"),
+    "lambda among the arguments": (lambda_among_the_arguments, "'__lambda__'"),
+    "lambda as initializer": (
+        set_in_layer("kernel_initializer", {"class_name": "__lambda__", "config": {"value": "x"}}),
+        "'__lambda__'",
+    ),
+    "custom layer": (replace_layer("Evil", {}), "'Evil'"),
+    "custom object under the name of a layer": (
+        replace_layer("Dense", {"units": 2}, registered_name="evil>Dense", module=None),
+        "'evil>Dense'",
+    ),
+    "class of another module": (replace_layer("Dense", {}, module="os", registered_name=None), "the module 'os'"),
+    "class of a module that sounds like keras": (
+        replace_layer("Dense", {}, module="kerasy.layers", registered_name=None),
+        "the module 'kerasy.layers'",
+    ),
+    "function of another module": (
+        set_in_layer(
+            "activation",
+            {"class_name": "function", "config": "system", "module": "os", "registered_name": "system"},
+        ),
+        "the module 'os'|'function'",
+    ),
+    "function of the built-ins": (
+        set_in_layer("activation", {"class_name": "function", "config": "exec", "module": "builtins"}),
+        "the module 'builtins'|'function'",
+    ),
+    "type specification": (
+        set_in_layer("dtype", {"class_name": "__typespec__", "spec_name": "x", "module": "os", "config": []}),
+        "__typespec__|the module 'os'",
+    ),
+    "TypeSpec of TensorFlow": (set_in_layer("dtype", {"class_name": "TypeSpec", "type_spec": "x"}), "'TypeSpec'"),
+    "TensorFlow function that writes": (
+        replace_layer("TFOpLambda", {"function": "io.write_file"}),
+        "'io.write_file'; only add",
+    ),
+    "TensorFlow function that runs Python": (replace_layer("TFOpLambda", {"function": "py_function"}), "'py_function'"),
+    "TensorFlow function without a name": (replace_layer("TFOpLambda", {"function": ["math.add"]}), "only add"),
+    "slice that is none": (replace_layer("SlicingOpLambda", {"function": "numpy_function"}), "'numpy_function'"),
+    "class method of TensorFlow": (replace_layer("ClassMethod", {"cls_ref": "x"}), "'ClassMethod'"),
+    "SavedModel elsewhere": (replace_layer("TFSMLayer", {"filepath": "/tmp/x"}), "'TFSMLayer'"),  # noqa: S108
+    "pickled PyTorch module": (replace_layer("TorchModuleWrapper", {"module": "x"}), "'TorchModuleWrapper'"),
+    "vocabulary from a file": (replace_layer("StringLookup", {"vocabulary": "/etc/passwd"}), "'StringLookup'"),
+    "text from a file": (replace_layer("TextVectorization", {"vocabulary": "/etc/passwd"}), "'TextVectorization'"),
+    "class name that is a list": (replace_layer(["Dense"], {}), "may run code"),
+    "class name that is an object": (replace_layer({"class_name": "Lambda"}, {}), "may run code|'Lambda'"),
+    "input of a billion pixels": (
+        lambda path, payload: edit_config(
+            path, lambda whole: layer(whole, 0)["config"].update(batch_shape=[None, 10**9, 10**9, 3])
+        ),
+        "is no size of an image",
+    ),
+    "no description": (no_config, "it holds weights without the network"),
+    "description that is no JSON": (whole_config("{"), "is no JSON"),
+    "description nested without end": (whole_config("[" * 100_000), "is no JSON"),
+    "external link": (in_weights(external_link), "a link to elsewhere"),
+    "soft link": (in_weights(soft_link), "a link to elsewhere"),
+    "circle of groups": (in_weights(circle), "nested too deeply"),
+    "groups without end": (in_weights(deep), "nested too deeply"),
+    "data kept in another file": (in_weights(external_storage), "keeps data in another file"),
+    "virtual data set": (in_weights(virtual), "a virtual data set"),
+    "array of four terabytes": (in_weights(enormous), "larger than any model's"),
+    "arrays too large together": (in_weights(many_large), "larger than any model's"),
+    "named type": (in_weights(named_type), "neither group nor data set"),
+    "references": (in_weights(references), "of a kind that no model has"),
+    "compression by a plug-in": (in_weights(strange_filter), "compressed in a way"),
+    "threshold that is a list": (array_attribute, "bone_threshold is no single string or number"),
+    "empty file": (bytes_of(b""), "no HDF5 file"),
+    "text": (bytes_of(b"import os\n" * 1000), "no HDF5 file"),
+    "signature alone": (bytes_of(b"\x89HDF\r\n\x1a\n"), "no HDF5 file"),
+    "truncated file": (truncated, "no HDF5 file"),
+    "flipped bits": (flipped, ""),
+    "pickle": (pickled, "no HDF5 file"),
+    ".keras archive": (keras_archive, "no HDF5 file"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_with_a_sentence_and_nothing_of_it_runs(name, file, tmp_path):
+    write, sentence = HOSTILE[name]
+    payload = tmp_path / "payload"
+    write(file, payload)
+    payload.unlink(missing_ok=True)  # Keras runs a Lambda while it builds the model that is then saved
+    with pytest.raises(ModelError, match=rf"(?s)^{file} cannot be used: .*({sentence}).*\.$"):
+        load(read_config({"BONE_MODEL_PATH": str(file)}))
+    assert not payload.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "null", '{"class_name": "Functional"}', '{"class_name": "Functional", "config": {}}', '{"config": {}}'],
+)
+def test_a_description_that_makes_no_sense_is_refused(file, text):
+    whole_config(text)(file, None)
+    with pytest.raises(MisfitError, match="Keras cannot rebuild it"):
+        load(read_config({"BONE_MODEL_PATH": str(file)}))
+
+
+def test_an_activation_that_keras_does_not_know_is_refused(file):
+    set_in_layer("activation", "os.system")(file, None)
+    with pytest.raises(MisfitError, match="Keras cannot rebuild it"):
+        load(read_config({"BONE_MODEL_PATH": str(file)}))
+
+
+def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):
+    payload = tmp_path / "payload"
+    keras_lambda(keras)(file, payload)
+    payload.unlink(missing_ok=True)
+    with serving(BONE_MODEL_PATH=str(file)) as server:
+        assert server.process.wait(60) == 1
+        assert "which may run code of its own" in server.output
+    assert not payload.exists()
+
+
+def test_a_folder_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match="there is no such file"):
+        inspect_model(tmp_path)

@@ -1,0 +1,239 @@
+import json
+import signal
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+import requests
+from conftest import RunningServer, serving
+from phantoms import encoded, phantom
+from PIL import Image
+
+LARGE = encoded(
+    Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
+)  # 30 megapixels: slow to decode
+
+
+@pytest.fixture(scope="module")
+def server(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6") as running:
+        yield running.wait("/ready")
+
+
+def predict(server, data, **kwargs):
+    return requests.post(server.url + "/predict", files={"image": data}, timeout=60, **kwargs)
+
+
+def test_the_port_is_bound_before_the_model_is_loaded(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file)) as server:
+        server.wait("/health")
+        early = requests.get(server.url + "/ready", timeout=5)
+        assert (early.status_code, early.json()["code"]) == (503, "not_ready")
+        assert predict(server, encoded(phantom())).json()["code"] == "not_ready"
+        server.wait("/ready")
+        assert predict(server, encoded(phantom())).status_code == 200
+
+
+def test_a_radiograph_gets_its_answer(server):
+    darkness, brightness = (
+        entry["probability"] for entry in predict(server, encoded(phantom("fisura"))).json()["allProbabilities"]
+    )
+    assert brightness == pytest.approx(100 * np.asarray(phantom("fisura")).mean() / 255, abs=0.1)
+    assert darkness + brightness == 100
+
+
+@pytest.mark.parametrize("megabytes", [21, 100])
+def test_a_body_over_the_limit_is_read_to_its_end_and_refused_as_json(server, megabytes):
+    answer = predict(server, bytes(megabytes * 1_000_000), headers={"Origin": "https://clinic.example"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_body_over_the_limit_in_chunks_is_refused_as_json(server):
+    body = (bytes(1_000_000) for _ in range(30))
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = requests.post(server.url + "/predict", data=body, headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+
+
+def receive(connection):
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def test_a_sender_who_asks_first_is_refused_before_it_sends(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            b"Content-Length: 99000000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        head, _, body = receive(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413")
+    assert json.loads(body)["code"] == "image_too_large"
+
+
+def test_a_sender_who_asks_first_may_send_what_is_allowed(server):
+    body = requests.Request("POST", server.url, files={"image": encoded(phantom())}).prepare()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        lines = (
+            "POST /predict HTTP/1.1",
+            "Host: localhost",
+            f"Content-Type: {body.headers['Content-Type']}",
+            f"Content-Length: {len(body.body)}",
+            "Expect: 100-continue",
+            "Connection: close",
+        )
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(body.body)
+        assert receive(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_the_server_does_not_name_itself(server):
+    assert "Server" not in requests.get(server.url + "/health", timeout=5).headers
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"BONE_PORT": "none"}, "BONE_PORT is 'none'; it must be a whole number from 1 to 65,535."),
+        ({"BONE_HOST": "256.0.0.1"}, "Cannot listen on 256.0.0.1 port"),
+        ({"BONE_MODEL_PATH": "README.md"}, "README.md cannot be used: it is no HDF5 file"),
+        ({"BONE_MODEL_PATH": "nowhere.h5"}, "nowhere.h5 cannot be used: there is no such file"),
+    ],
+)
+def test_what_stops_the_start_is_one_sentence_and_exit_code_1(environment, sentence):
+    with serving(**environment) as server:
+        assert server.process.wait(60) == 1
+        assert sentence in server.output
+        assert "Traceback" not in server.output
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(server):
+    with serving(BONE_PORT=str(server.port)) as second:
+        assert second.process.wait(60) == 1
+        assert f"Cannot listen on 127.0.0.1 port {server.port}: Address already in use." in second.output
+        assert "Traceback" not in second.output
+
+
+def test_a_threshold_that_could_never_reject_stops_the_start(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.5") as server:
+        assert server.process.wait(60) == 1
+        assert "the threshold 0.5 of BONE_CONFIDENCE_THRESHOLD could never reject" in server.output
+
+
+def in_flight(server: RunningServer, requests_at_once: int) -> tuple[list[threading.Thread], list]:
+    """Send slow requests at once and return when the server has begun to work on them."""
+    answers: list = []
+
+    def send() -> None:
+        answers.append(predict(server, LARGE))
+
+    threads = [threading.Thread(target=send) for _ in range(requests_at_once)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    return threads, answers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_what_is_in_flight(brightness_file, number):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60") as server:
+        server.wait("/ready")
+        idle = requests.Session()
+        idle.get(server.url + "/health", timeout=5)  # a connection kept alive holds nothing up
+        threads, answers = in_flight(server, 8)
+        server.process.send_signal(number)
+        time.sleep(0.1)
+        late = requests.get(server.url + "/ready", timeout=5)
+        assert (late.status_code, late.json()["code"]) == (503, "draining")
+        assert requests.get(server.url + "/health", timeout=5).status_code == 200
+        assert predict(server, encoded(phantom())).json()["code"] == "draining"
+        for thread in threads:
+            thread.join(60)
+        assert [answer.status_code for answer in answers] == [200] * 8
+        assert server.process.wait(30) == 0
+
+
+def test_an_idle_server_stops_at_once(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60") as server:
+        server.wait("/ready").process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+
+
+def test_a_stop_while_the_model_is_loading_is_clean(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file)) as server:
+        server.wait("/health").process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.output
+
+
+def test_a_second_signal_does_not_wait(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="600") as server:
+        server.wait("/ready")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(5) == 0
+
+
+def test_a_sender_who_is_too_slow_does_not_hold_up_a_stop_for_longer_than_the_limit(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="1") as server:
+        server.wait("/ready")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(5) == 0
+
+
+def test_the_log_is_one_json_object_a_line_and_names_nobody(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file)) as server:
+        server.wait("/ready")
+        files = {"image": ("PEREZ_JUAN.png", encoded(phantom()))}
+        requests.post(server.url + "/predict", files=files, timeout=30)
+        server.end()
+        printed = server.output
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]  # TensorFlow's are not ours
+    request = next(line for line in lines if line.get("route") == "/predict")
+    assert set(request) == {
+        "time",
+        "level",
+        "message",
+        "requestId",
+        "method",
+        "route",
+        "status",
+        "ms",
+        "bytes",
+        "outcome",
+    }
+    assert "PEREZ" not in printed
+
+
+def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
+    images = [encoded(phantom(seed=seed)) for seed in range(4)]
+    alone = [predict(server, image).json() for image in images]
+    differences: list = []
+
+    def client(number: int) -> None:
+        for turn in range(20):
+            place = (number + turn) % len(images)
+            answer = predict(server, images[place])
+            if answer.status_code != 200 or abs(answer.json()["confidence"] - alone[place]["confidence"]) > 0.01:
+                differences.append(answer.text)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert differences == []
