@@ -1,6 +1,7 @@
 """HTTP face of the service: the routes, errors as JSON, one log line a request. `python app.py` serves."""
 
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flask import Flask, Request, Response, current_app, g, jsonify, request
+from flask import Flask, Request, Response, current_app, g, jsonify, make_response, render_template, request
 from flask_cors import CORS
 from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
@@ -31,7 +32,7 @@ from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
+from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
 from server import Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
@@ -40,6 +41,15 @@ MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64
 ALWAYS_ANSWERED: Final = ("health", "static")
 EXPLANATIONS: Final = 1  # at a time; apart from plain predictions
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 
 _ORIGINS: Final = {
     "environment": "as the environment says",
@@ -135,6 +145,7 @@ def create_app(config: Config, service: Service) -> Flask:
     _allow_origins(app, config.cors_origins)
     app.before_request(begin_request)
     app.after_request(end_request)
+    app.get("/")(page)
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/model")(model)
@@ -190,6 +201,22 @@ def end_request(response: Response) -> Response:
             "outcome": g.outcome,
         },
     )
+    return response
+
+
+def page() -> Response:
+    """Show the web page, which calls /predict as any client does; `?lang=` says in which language it comes."""
+    static = Path(str(current_app.static_folder))
+    html = render_template(
+        "page.html",
+        language=_language(),
+        texts=json.loads((static / "texts" / f"{_language()}.json").read_text(encoding="utf-8")),
+        modules=sorted(path.stem for path in (static / "js").glob("*.js")),
+        formats=ACCEPTED_FORMATS,
+        megabytes=f"{_config().max_upload_bytes / 1e6:g}",
+    )
+    response = make_response(html)
+    response.headers.update(PAGE_HEADERS)
     return response
 
 

@@ -157,3 +157,27 @@ def built(generation: str, name: str) -> Any:
         if type(layer).__name__ == "BatchNormalization":
             layer.set_weights([weight + random.uniform(0, 0.5, weight.shape) for weight in layer.get_weights()])
     return model
+
+
+def crack_model() -> keras.Model:
+    """A network whose weights were written by hand: it finds the cracks of the phantoms, and nothing else.
+
+    A narrow dark band between bright places above and below is a fisura, a wide one a fractura; the output `evidence`
+    says where. It wants letterboxed inputs, and proves nothing about radiographs.
+    """
+    k = keras.layers
+    image = keras.Input((96, 96, 1))
+    band = k.Conv2D(2, (13, 3), padding="same", activation="relu", name="band")
+    evidence = k.Conv2D(2, 1, activation="relu", name="evidence")
+    head = k.Dense(3, activation="softmax", name="probabilities")
+    places = evidence(k.AveragePooling2D(3, strides=1, padding="same")(band(image)))
+    model = keras.Model(image, [head(k.GlobalMaxPooling2D()(places)), places])
+    kernel = np.zeros((13, 3, 1, 2))
+    kernel[[4, 8], ..., 0] = 1 / 6
+    kernel[6, ..., 0] = -1 / 3
+    kernel[[0, 12], ..., 1] = 1 / 6
+    kernel[5:8, ..., 1] = -1 / 9
+    band.set_weights([kernel, np.array([-0.05, -0.12])])
+    evidence.set_weights([np.array([[[[1.0, 0.0], [-2.0, 1.0]]]]), np.array([0.0, 0.0])])
+    head.set_weights([np.array([[160.0, 0.0, 0.0], [0.0, 100.0, 0.0]]), np.array([0.0, 0.0, 2.5])])
+    return model
