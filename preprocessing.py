@@ -16,6 +16,7 @@ MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
+ROWS_AT_ONCE: Final = 256  # of an image scaled to 8 bits: a film of 50 megapixels as float32 would take 200 MB
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 _SIGNATURES: Final = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -101,6 +102,8 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
+    if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
+        raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
     if image.width * image.height > max_pixels:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
     if min(image.size) < MIN_SIDE_PIXELS:
@@ -130,9 +133,10 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 def _on_black(image: Image.Image) -> Image.Image:
     is_grey = image.mode in ("1", "L", "LA")
-    layered = image.convert("LA" if is_grey else "RGBA")
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if is_grey else "RGBA")
     opaque = Image.new("L" if is_grey else "RGB", image.size)
-    opaque.paste(layered.convert(opaque.mode), mask=layered.getchannel("A"))
+    opaque.paste(image, mask=image)
     return opaque
 
 
@@ -142,13 +146,15 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     The divisor is 2^b - 1 for the fewest usual bits b that hold the largest sample, since films of 10, 12 or 14 bits
     come in 16-bit files; 1 for real numbers up to 1. Samples below 0 have no such scale: smallest to largest.
     """
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
-    low, high = min(float(samples.min()), 0.0), float(samples.max())
-    white = _white(image.mode, high) if low == 0 else max(high, 0.0)
-    brightness = np.rint((samples - low) * (255 / max(white - low, 1e-30)))
-    if _is_white_zero(image):
-        brightness = 255 - brightness
-    return Image.fromarray(brightness.astype(np.uint8))
+    samples = np.asarray(image)
+    finite = np.isfinite(samples)
+    low, high = (float(edge(samples, where=finite, initial=0)) for edge in (np.min, np.max))
+    white = _white(image.mode, high) if low == 0 else high
+    brightness = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), ROWS_AT_ONCE):
+        rows = np.nan_to_num(samples[top : top + ROWS_AT_ONCE].astype(np.float32), nan=low, posinf=high, neginf=low)
+        brightness[top : top + ROWS_AT_ONCE] = np.rint((rows - low) * (255 / (white - low)))
+    return Image.fromarray(255 - brightness if _is_white_zero(image) else brightness)
 
 
 def _white(mode: str, largest: float) -> float:
