@@ -1,0 +1,39 @@
+"""The networks that can be trained here: what stays frozen, what is trained, and how long."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from training.backbone import LITE0, Variant
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that tells one trained network from another. Sizes in pixels, rates per step."""
+
+    name: str
+    variant: Variant
+    size: tuple[int, int]
+    trunk_end: str  # the last frozen layer; its output is computed once per view and cached
+    pooled: bool  # cache the trunk's mean over all places instead of its map
+    head: Literal["linear"]
+    random_views: int
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+
+
+BASELINE: Final = Recipe(
+    name="baseline",
+    variant=LITE0,
+    size=(320, 320),
+    trunk_end="head_relu6",
+    pooled=True,
+    head="linear",
+    random_views=0,
+    epochs=40,
+    batch=64,
+    learning_rate=1e-3,
+    weight_decay=0.1,
+)
+RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE,)}
