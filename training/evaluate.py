@@ -3,9 +3,11 @@
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from training.card import Sections, write_card
 from training.figures import (
     Figure,
     Judge,
@@ -16,9 +18,10 @@ from training.figures import (
     robustness_figures,
     transfer_figures,
 )
-from training.manifest import add_data_argument, read_manifest
+from training.manifest import add_data_argument, digest_manifest, read_manifest
 from training.outcome import load_outcome
-from training.recipe import RECIPES
+from training.pictures import draw_all
+from training.recipe import RECIPES, Recipe
 from training.train import RUNS
 
 
@@ -41,19 +44,39 @@ def show(figure: Figure) -> str:
     return f"{estimate.value:.3f} ({interval}, n {estimate.images}, {estimate.groups} groups)  {figure.name}{aim}"
 
 
+def compute(judge: Judge, recipe: Recipe) -> Sections:
+    """Compute every figure."""
+    return Sections(
+        headline=list(headline(judge)),
+        calibration=list(calibration_figures(judge)),
+        heatmap=list(heatmap_figures(judge, recipe.size)),
+        robustness=list(robustness_figures(judge)),
+        transfer=list(transfer_figures(judge)),
+        parts=list(part_figures(judge)),
+    )
+
+
 def main() -> None:
     """Compute every figure of a run, show them, and write them to the run's folder."""
     parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
     add_data_argument(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="baseline")
     parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
     chosen = parser.parse_args()
     recipe, entries, run = RECIPES[chosen.recipe], read_manifest(chosen.data), chosen.runs / chosen.recipe
     judge = Judge(entries, load_outcome(run, entries), run)
-    first = [*headline(judge), *calibration_figures(judge), *heatmap_figures(judge, recipe.size)]
-    (run / "quality.json").write_text(json.dumps(quality(first)))
-    for figure in [*first, *robustness_figures(judge), *transfer_figures(judge), *part_figures(judge)]:
+    sections = compute(judge, recipe)
+    figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
+    (run / "figures.json").write_text(json.dumps(quality(figures), indent=1))
+    (run / "quality.json").write_text(
+        json.dumps(quality([*sections.headline, *sections.calibration, *sections.heatmap]))
+    )
+    for figure in figures:
         print(show(figure))
+    if chosen.publish:
+        write_card(Path("MODEL_CARD.md"), judge, sections, recipe, digest_manifest(chosen.data))
+        draw_all(judge, Path("docs/images"))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ MODEL: Final = Path("bone_fracture_classifier.h5")
 def build_network(recipe: Recipe, run: Path, calibration: Calibration) -> keras.Model:
     """Build the network from the head trained on all images, calibrated."""
     network = join(recipe, load_head(recipe, run / "all.weights.h5"))
+    if not recipe.shows_evidence:
+        network = keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
     calibrate(network, "known", calibration.known.scale, calibration.known.bias)
     calibrate(network, "type", calibration.type.scale, calibration.type.bias)
     return network
@@ -48,8 +50,8 @@ def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
 def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) -> None:
     """Save the network without optimizer, then the golden group and the attributes, which Keras would drop."""
     inputs = golden_inputs(network.input_shape[1:3])
-    outputs = network.predict_on_batch(inputs.astype(np.float32) / np.float32(255))
-    probabilities = outputs[network.output_names.index(PROBABILITIES)]
+    answers = keras.Model(network.input, network.get_layer(PROBABILITIES).output)
+    probabilities = answers.predict_on_batch(inputs.astype(np.float32) / np.float32(255))
     network.save(path, include_optimizer=False)
     with h5py.File(path, "r+") as file:
         group = file.create_group("bone_golden")

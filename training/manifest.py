@@ -47,6 +47,8 @@ class Entry:
     body_part: str = ""
     original_label: str = ""
     boxes: tuple[Box, ...] = ()
+    dataset: str = ""
+    licence: str = ""
 
     @property
     def is_typed(self) -> bool:
@@ -128,6 +130,8 @@ def _to_entry(row: dict[str, str], data_dir: Path) -> Entry:
         body_part=row.get("body_part", ""),
         original_label=row.get("original_label", ""),
         boxes=tuple(_to_box(text) for text in row.get("boxes_yolo", "").split(";") if text),
+        dataset=row.get("source_dataset") or row["source"],
+        licence=row.get("licence", ""),
     )
 
 

@@ -11,6 +11,7 @@ class Recipe:
     """All that tells one trained network from another. Sizes in pixels, rates per step."""
 
     name: str
+    description: str  # one sentence or two for the model card
     variant: Variant
     size: tuple[int, int]
     trunk_end: str  # the last frozen layer; its output is computed once per view and cached
@@ -21,10 +22,12 @@ class Recipe:
     batch: int
     learning_rate: float
     weight_decay: float
+    shows_evidence: bool  # ship the evidence as a second output
 
 
 BASELINE: Final = Recipe(
     name="baseline",
+    description="An EfficientNet-Lite0 with its ImageNet weights, and a linear layer on the mean of its features.",
     variant=LITE0,
     size=(320, 320),
     trunk_end="head_relu6",
@@ -35,5 +38,6 @@ BASELINE: Final = Recipe(
     batch=64,
     learning_rate=1e-3,
     weight_decay=0.1,
+    shows_evidence=False,  # its peak is at a box less often than the centre of the image is
 )
 RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE,)}
