@@ -40,7 +40,7 @@ def attach_head(features: Tensor) -> list[Tensor]:
     fracture at each place, plus and minus those of its type, so that each class has a map; unbounded, more is more.
     The image's log-odds are the mean of the places', so a head trained on pooled features is the same on the map.
     """
-    x = layers.Normalization(name="standardise")(features)
+    x = layers.BatchNormalization(center=False, scale=False, trainable=False, name="standardise")(features)
     known, kind = (layers.Conv2D(1, 1, name=name)(x) for name in ("known", "type"))
     maps = [layers.Add(name="fisura_map")([known, kind]), layers.Subtract(name="fractura_map")([known, kind])]
     evidence = layers.Concatenate(name=EVIDENCE)(maps)
@@ -60,7 +60,7 @@ def standardise(head: keras.Model, features: NDArray[Any]) -> None:
     """Give the head the mean and variance of each channel over these features, (n, rows, columns, channels)."""
     values = np.asarray(features, np.float32)
     mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
-    head.get_layer("standardise").set_weights([mean, variance + 1e-4, np.array(len(values))])
+    head.get_layer("standardise").set_weights([mean, variance])
 
 
 def calibrate(network: keras.Model, layer: str, scale: float, bias: float) -> None:
