@@ -8,7 +8,7 @@ stem's three colour channels into one, because a grey image shows it the same va
 
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -91,11 +91,28 @@ def build_backbone(variant: Variant, size: tuple[int, int]) -> keras.Model:
     """
     inputs = keras.Input((*size, 1), name="pixels")
     x = layers.Rescaling(255 / 128, offset=-127 / 128, name="rescale")(inputs)
-    x = _convolve(x, _STEM_CHANNELS, 3, 2, "stem")
-    for number, block in enumerate(blocks_of(variant)):
-        x = _add_block(x, block, f"block_{number}")
-    x = _convolve(x, _HEAD_CHANNELS, 1, 1, "head")
-    return keras.Model(inputs, x, name=f"efficientnet_{variant.name}")
+    x = convolve(x, _STEM_CHANNELS, 3, 2, "stem")
+    x = add_blocks(x, variant, range(len(blocks_of(variant))))
+    return keras.Model(inputs, add_top(x), name=f"efficientnet_{variant.name}")
+
+
+def add_blocks(x: Tensor, variant: Variant, numbers: Iterable[int]) -> Tensor:
+    """Attach the variant's blocks of these numbers, counted from 0."""
+    blocks = blocks_of(variant)
+    for number in numbers:
+        x = _add_block(x, blocks[number], f"block_{number}")
+    return x
+
+
+def add_top(x: Tensor) -> Tensor:
+    """Attach the last convolution, 1280 channels, to the last block."""
+    return convolve(x, _HEAD_CHANNELS, 1, 1, "head")
+
+
+def convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> Tensor:
+    """Attach a convolution and ReLU6."""
+    x = layers.Conv2D(channels, kernel, strides=stride, padding="same", name=name)(x)
+    return layers.ReLU(max_value=6, name=f"{name}_relu6")(x)
 
 
 def load_backbone(variant: Variant, size: tuple[int, int]) -> keras.Model:
@@ -130,15 +147,10 @@ def _round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def _convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> Tensor:
-    x = layers.Conv2D(channels, kernel, strides=stride, padding="same", name=name)(x)
-    return layers.ReLU(max_value=6, name=f"{name}_relu6")(x)
-
-
 def _add_block(x: Tensor, block: Block, name: str) -> Tensor:
     skip = x
     if block.expansion > 1:
-        x = _convolve(x, block.inputs * block.expansion, 1, 1, f"{name}_expand")
+        x = convolve(x, block.inputs * block.expansion, 1, 1, f"{name}_expand")
     x = layers.DepthwiseConv2D(block.kernel, strides=block.stride, padding="same", name=f"{name}_depthwise")(x)
     x = layers.ReLU(max_value=6, name=f"{name}_depthwise_relu6")(x)
     x = layers.Conv2D(block.outputs, 1, name=f"{name}_project" if block.has_skip else name)(x)

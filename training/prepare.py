@@ -1,6 +1,7 @@
 """Decodes every image once per view and keeps what the network will see: `python -m training.prepare --help`.
 
 Each view is one file, `<cache>/<height>x<width>/<view>.npy`: uint8, (n, height, width, 1), in the manifest's order.
+Beside it lies `<view>.boxes.npy`: how far, 0 to 255, each place of 16 x 16 pixels lies in a radiologist's box.
 A view that is there is not made again, unless the manifest has changed since.
 """
 
@@ -14,14 +15,16 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from preprocessing import decode, prepare
 from training.manifest import Entry, add_data_argument, digest_manifest, read_manifest
 from training.progress import show_progress
-from training.views import DAMAGES, MIRRORED, PLAIN, RANDOM, find_view
+from training.views import DAMAGES, MIRRORED, PLAIN, RANDOM, draw_boxes, draw_view
 
 CACHE: Final = Path("training/cache")
 MAX_PIXELS: Final = 50_000_000
+PLACE_PIXELS: Final = 16  # side of the places that the evidence tells apart
 
 Pixels = NDArray[np.uint8]
 
@@ -32,15 +35,24 @@ def prepare_image(entry: Entry, view: str, size: tuple[int, int]) -> Pixels:
     `prepare` gives the same numbers times 1/255 for scaling "unit"; whole bytes keep the cache small.
     """
     image = decode(entry.path.read_bytes(), MAX_PIXELS).convert("L")
-    seed = zlib.crc32(f"{entry.path.name} {view}".encode())
-    image = find_view(view)(image, np.random.default_rng(seed))
-    pixels: Pixels = prepare(image, size, 1, "none", "letterbox")[0].astype(np.uint8)
-    return pixels
+    return _to_pixels(draw_view(image, entry, view, _rng(entry, view)), size)
+
+
+def prepare_boxes(entry: Entry, view: str, size: tuple[int, int]) -> Pixels:
+    """Return where the boxes lie in what the network sees: uint8, (height / 16, width / 16, 1)."""
+    places = (size[0] // PLACE_PIXELS, size[1] // PLACE_PIXELS)
+    if not entry.boxes:
+        return np.zeros((*places, 1), np.uint8)
+    with Image.open(entry.path) as image:
+        mask = draw_boxes(image.size, entry, view, _rng(entry, view))
+    return _to_pixels(mask, places)
 
 
 def prepare_view(entries: Sequence[Entry], view: str, size: tuple[int, int], path: Path, jobs: int) -> None:
-    """Write one view of all images. The file appears only when it is whole."""
+    """Write one view of all images and, but for damages, of their boxes. A file appears only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if view not in DAMAGES:
+        np.save(path.with_suffix(".boxes.npy"), [prepare_boxes(entry, view, size) for entry in entries])
     unfinished = path.with_suffix(".part")
     pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(entries), *size, 1))
     with ProcessPoolExecutor(jobs) as pool:
@@ -51,6 +63,15 @@ def prepare_view(entries: Sequence[Entry], view: str, size: tuple[int, int], pat
     unfinished.rename(path)
 
 
+def _to_pixels(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    pixels: Pixels = prepare(image, size, 1, "none", "letterbox")[0].astype(np.uint8)
+    return pixels
+
+
+def _rng(entry: Entry, view: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(f"{entry.path.name} {view}".encode()))
+
+
 def load_view(cache: Path, size: tuple[int, int], view: str) -> Pixels:
     """Map a prepared view into memory. Raises FileNotFoundError with the command that makes it."""
     path = view_path(cache, size, view)
@@ -58,6 +79,12 @@ def load_view(cache: Path, size: tuple[int, int], view: str) -> Pixels:
         raise FileNotFoundError(f"no view {view} at {size}: run `python -m training.prepare --size {size[0]}` first")
     pixels: Pixels = np.load(path, mmap_mode="r")
     return pixels
+
+
+def load_boxes(cache: Path, size: tuple[int, int], view: str) -> Pixels:
+    """Load where the boxes lie in a prepared view: uint8, (n, height / 16, width / 16, 1)."""
+    boxes: Pixels = np.load(view_path(cache, size, view).with_suffix(".boxes.npy"))
+    return boxes
 
 
 def view_path(cache: Path, size: tuple[int, int], view: str) -> Path:

@@ -6,7 +6,9 @@ held back (`rows`, and per view `probabilities_<view>`; `evidence` for the plain
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 
 from training.backbone import Tensor
 from training.features import FeatureCache, Features
-from training.manifest import Entry, add_data_argument, likelihoods, read_manifest, weights
-from training.network import PROBABILITIES, build_head, join, load_trunk, standardise
-from training.prepare import CACHE, load_view, view_names
+from training.manifest import Entry, add_data_argument, likelihoods, read_manifest, take, weights
+from training.network import PROBABILITIES, build_head, join
+from training.prepare import CACHE, Pixels, load_boxes, load_view, view_names
 from training.progress import show_progress
 from training.recipe import RECIPES, Recipe
 from training.splits import Rows, Split, plan_splits
@@ -30,31 +32,68 @@ SEED: Final = 20261123
 _SCORE_BATCH: Final = 32
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled batches of features; each time an image comes up, one of its views is drawn."""
+@dataclass(frozen=True)
+class Material:
+    """What a split learns from: per view the features and the places of the boxes, and the manifest's rows."""
 
-    def __init__(self, views: Sequence[Features], entries: Sequence[Entry], rows: Rows, batch: int) -> None:
+    features: Sequence[Features]
+    boxes: Sequence[Pixels]
+    entries: Sequence[Entry]
+
+
+def load_material(recipe: Recipe, entries: Sequence[Entry], cache: Path) -> Material:
+    """Load, or compute, what all splits of a recipe learn from."""
+    names = list(view_names(recipe.random_views, with_damages=False))
+    features = FeatureCache(recipe, cache)
+    boxes = [load_boxes(cache, recipe.size, name) for name in names] if recipe.place_weight else []
+    return Material([features.load(name) for name in names], boxes, entries)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Shuffled batches; each time an image comes up, one of its views is drawn.
+
+    Items: features; P(label | outcome), (n, 3), and where training looks at places too the share of each place that
+    lies in a box, (n, rows, columns, 1); the weights of both, (n,).
+    """
+
+    def __init__(self, recipe: Recipe, material: Material, rows: Rows) -> None:
         super().__init__()
-        self._views, self._rows, self._batch = views, rows, batch
-        self._likelihoods, self._weights = likelihoods(entries), weights(entries)
+        self._recipe, self._material, self._rows = recipe, material, rows
+        self._likelihoods, self._weights = likelihoods(material.entries), weights(material.entries)
+        self._place_weights = _place_weights(material.entries)
+        self._chances = draw_chances(material.entries, rows)
         self._rng = np.random.default_rng(SEED)
         self._shuffle()
 
     def __len__(self) -> int:
-        return len(self._rows) // self._batch or 1
+        return len(self._order) // self._recipe.batch or 1
 
     def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
-        rows = self._order[index * self._batch : (index + 1) * self._batch]
-        features = [self._views[view][row] for view, row in zip(self._choice[rows], rows, strict=True)]
-        return np.stack(features).astype(np.float32), self._likelihoods[rows], self._weights[rows]
+        part = slice(index * self._recipe.batch, (index + 1) * self._recipe.batch)
+        rows, views = self._order[part], self._choice[part]
+        features = _gather(self._material.features, views, rows)
+        if not self._recipe.place_weight:
+            return features, self._likelihoods[rows], self._weights[rows]
+        boxes = _gather(self._material.boxes, views, rows) / 255
+        return features, (self._likelihoods[rows], boxes), (self._weights[rows], self._place_weights[rows])
 
     def on_epoch_end(self) -> None:
         """Draw a new order and new views."""
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._order = self._rng.permutation(self._rows)
-        self._choice = self._rng.integers(len(self._views), size=len(self._likelihoods))
+        count = self._recipe.images_per_epoch
+        drawn = self._rng.choice(self._rows, count, p=self._chances) if count else self._rows
+        self._order = self._rng.permutation(drawn)
+        self._choice = self._rng.integers(len(self._material.features), size=len(self._order))
+
+
+def draw_chances(entries: Sequence[Entry], rows: Rows) -> NDArray[np.float64]:
+    """Return how likely each row is drawn: a kind (source and label) by the square root of its size. Sums to 1."""
+    kinds = [(entry.source, entry.label) for entry in take(entries, rows)]
+    sizes = Counter(kinds)
+    chances = np.array([sizes[kind] ** -0.5 for kind in kinds])
+    return np.asarray(chances / chances.sum(), np.float64)
 
 
 def negative_log_likelihood(likelihood: Tensor, probabilities: Tensor) -> Tensor:
@@ -63,16 +102,36 @@ def negative_log_likelihood(likelihood: Tensor, probabilities: Tensor) -> Tensor
     return -keras.ops.log(keras.ops.clip(chance, 1e-7, 1.0))
 
 
-def train_head(
-    recipe: Recipe, views: Sequence[Features], entries: Sequence[Entry], rows: Rows, backup: Path
-) -> keras.Model:
+def place_loss(boxes: Tensor, evidence: Tensor) -> Tensor:
+    """Compare the places' log-odds of a fracture with the radiologists' boxes: (n,).
+
+    `boxes` is (n, rows, columns, 1), the share of each place inside a box; `evidence` (n, rows, columns, 2), whose mean
+    over the classes is the log-odds. A place counts as inside with half the share of the image's fullest place, since
+    many boxes are smaller than a place; inside and outside weigh alike, since boxes are few places.
+    """
+    log_odds = keras.ops.mean(evidence, axis=-1, keepdims=True)
+    fullest = keras.ops.max(boxes, axis=(1, 2, 3), keepdims=True)
+    inside = keras.ops.cast(boxes >= keras.ops.maximum(fullest / 2, 0.02), "float32")
+    return _mean_where(inside, keras.ops.softplus(-log_odds)) + _mean_where(1 - inside, keras.ops.softplus(log_odds))
+
+
+def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
+    total = keras.ops.sum(chosen * values, axis=(1, 2, 3))
+    return total / keras.ops.maximum(keras.ops.sum(chosen, axis=(1, 2, 3)), 1.0)
+
+
+def train_head(recipe: Recipe, material: Material, rows: Rows, backup: Path) -> keras.Model:
     """Train a new head on these rows; an unfinished earlier try is taken up from `backup`."""
     keras.utils.set_random_seed(SEED)
-    head = build_head(views[0].shape[1:])
-    standardise(head, views[0][rows])
-    batches = Batches(views, entries, rows, recipe.batch)
-    trained = keras.Model(head.input, head.get_layer(PROBABILITIES).output)
-    trained.compile(_optimizer(recipe, len(batches)), loss=negative_log_likelihood)
+    head = build_head(recipe)
+    batches = Batches(recipe, material, rows)
+    optimizer = _optimizer(recipe, len(batches))
+    if recipe.place_weight:
+        head.compile(optimizer, loss=[negative_log_likelihood, place_loss], loss_weights=[1.0, recipe.place_weight])
+        trained = head
+    else:
+        trained = keras.Model(head.input, head.get_layer(PROBABILITIES).output)
+        trained.compile(optimizer, loss=negative_log_likelihood)
     resume = keras.callbacks.BackupAndRestore(backup)
     trained.fit(batches, epochs=recipe.epochs, verbose=0, callbacks=[resume, _EpochLine(backup.name, recipe.epochs)])
     return head
@@ -92,9 +151,8 @@ def run_split(recipe: Recipe, split: Split, entries: Sequence[Entry], cache: Pat
     """Train on one split, then write its head and its scores; the scores appear last."""
     weights_path = run / f"{split.name}.weights.h5"
     if not weights_path.exists():
-        features = FeatureCache(recipe, cache)
-        views = [features.load(name) for name in view_names(recipe.random_views, with_damages=False)]
-        head = train_head(recipe, views, entries, split.train, run / "unfinished" / split.name)
+        material = load_material(recipe, entries, cache)
+        head = train_head(recipe, material, split.train, run / "unfinished" / split.name)
         head.save_weights(weights_path)
     if len(split.score):
         score_split(recipe, split, cache, run)
@@ -113,7 +171,7 @@ def score_split(recipe: Recipe, split: Split, cache: Path, run: Path) -> None:
 
 def load_head(recipe: Recipe, path: Path) -> keras.Model:
     """Read a trained head back."""
-    head = build_head(tuple(load_trunk(recipe).output_shape[1:]))
+    head = build_head(recipe)
     head.load_weights(path)
     return head
 
@@ -131,6 +189,15 @@ class _EpochLine(keras.callbacks.Callback):  # type: ignore[misc]
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps_per_epoch * recipe.epochs)
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+
+
+def _gather(views: Sequence[NDArray[Any]], choice: NDArray[np.int64], rows: Rows) -> NDArray[np.float32]:
+    return np.stack([views[view][row] for view, row in zip(choice, rows, strict=True)]).astype(np.float32)
+
+
+def _place_weights(entries: Sequence[Entry]) -> NDArray[np.float32]:
+    """Return 1 where it is known of every place whether a fracture is there, 0 for fractures without boxes. (n,)."""
+    return np.array([bool(entry.boxes) or not entry.is_fractured for entry in entries], np.float32)
 
 
 def main() -> None:
