@@ -56,7 +56,9 @@ check: lint types           ## all that is not a test
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements*.txt from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
-	{ echo '-r requirements.txt'; $(LOCK) requirements-dev.in; } > requirements-dev.txt.new && mv requirements-dev.txt.new requirements-dev.txt
+	for extra in dev training; do \
+	  { echo '-r requirements.txt'; $(LOCK) requirements-$$extra.in; } > requirements-$$extra.txt.new \
+	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done
 
 clean:                      ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
