@@ -19,7 +19,7 @@ class Answer:
     seconds: float
 
 
-def prepared(path: str, image: bytes | None = None, close: bool = True) -> bytes:  # noqa: FBT001, FBT002
+def prepared(path: str, image: bytes | None = None, close: bool = True) -> bytes:
     """Return the bytes of a request: a GET, or a POST of the image as a multipart form."""
     method = "GET" if image is None else "POST"
     files = None if image is None else {"image": ("image", image)}

@@ -70,7 +70,9 @@ def main() -> None:
             response = session.post(arguments.url + "/predict", files={"image": path.read_bytes()}, timeout=60)
             wrong += [f"{path.name}: {fault}" for fault in faults(response)]
             said.setdefault(label, Counter())[outcome(response.json())] += 1
-    print("| label | sent | said fisura | said fractura | said neither | right |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| label | sent | said fisura | said fractura | said neither | right |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for label, counts in said.items():
         right = sum(count for verdict, count in counts.items() if is_right(label, verdict))
         print(f"| {label} | {counts.total()} | " + " | ".join(str(counts[name]) for name in (*KNOWN, "none")), end="")

@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 import requests
-from conftest import RunningServer, serving
 from phantoms import encoded, phantom
 from PIL import Image
+
+from benchmarks.service import RunningServer, serving
 
 LARGE = encoded(
     Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
