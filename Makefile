@@ -51,7 +51,13 @@ format: setup-dev           ## let ruff rewrite what it can
 types: setup-dev            ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types           ## all that is not a test
+audit: setup-dev            ## pip-audit: known vulnerabilities in what is pinned
+	@$(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off 2>.audit.log; code=$$?; \
+	  if grep -qiE 'connection|resolve|timed out|proxy' .audit.log; then \
+	    echo "Not audited: the vulnerability database cannot be reached from here"; code=0; else cat .audit.log; fi; \
+	  rm -f .audit.log; exit $$code
+
+check: lint types audit     ## all that is not a test
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements*.txt from requirements*.in

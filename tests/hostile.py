@@ -5,8 +5,9 @@ import struct
 import zlib
 
 import numpy as np
-from phantoms import encoded, phantom
 from PIL import Image
+
+from tests.phantoms import encoded, phantom
 
 BOUNDARY = b"bomb"
 FORM = "multipart/form-data; boundary=bomb"
