@@ -52,10 +52,10 @@ types: setup-dev            ## mypy, strict
 	$(BIN)/mypy
 
 audit: setup-dev            ## pip-audit: known vulnerabilities in what is pinned
-	@$(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off 2>.audit.log; code=$$?; \
-	  if grep -qiE 'connection|resolve|timed out|proxy' .audit.log; then \
-	    echo "Not audited: the vulnerability database cannot be reached from here"; code=0; else cat .audit.log; fi; \
-	  rm -f .audit.log; exit $$code
+	@found=$$($(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off 2>&1); code=$$?; \
+	  if echo "$$found" | grep -qiE 'could not be audited|connection|resolve|timed out|proxy'; then \
+	    echo "Not audited: the database of vulnerabilities cannot be reached from here"; \
+	  else echo "$$found"; exit $$code; fi
 
 check: lint types audit     ## all that is not a test
 

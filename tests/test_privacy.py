@@ -35,7 +35,7 @@ def requests_that_hold_the_mark(server):
     yield requests.post(server.url + "/predict", files={"image": image, MARK: b"x"}, data={"name": MARK}, timeout=60)
     yield requests.get(f"{server.url}/{MARK}?patient={MARK}", headers={"Referer": MARK, "User-Agent": MARK}, timeout=60)
     yield requests.post(
-        f"{server.url}/predict?lang={MARK}", data=MARK, headers={"X-Request-ID": f"{MARK} "}, timeout=60
+        f"{server.url}/predict?lang={MARK}", data=MARK, headers={"X-Request-ID": f"{MARK} the patient"}, timeout=60
     )
     yield requests.post(f"{server.url}/predict", headers={"Content-Type": f"multipart/{MARK}"}, data=MARK, timeout=60)
 
