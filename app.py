@@ -1,9 +1,9 @@
 """HTTP face of the service: the routes, errors as JSON, one log line a request. `python app.py` serves."""
 
 import dataclasses
+import hmac
 import json
 import logging
-import math
 import os
 import re
 import sys
@@ -12,8 +12,8 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast
@@ -26,6 +26,7 @@ from werkzeug.formparser import FormDataParser
 from werkzeug.http import HTTP_STATUS_CODES
 
 import explanation
+from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
@@ -33,13 +34,16 @@ from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
-from server import Server, ServerError, bind
+from server import SHED_HEADER, Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
 MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
 ALWAYS_ANSWERED: Final = ("health", "static")
 EXPLANATIONS: Final = 1  # at a time; apart from plain predictions
+RUNS_THE_NETWORK: Final = ("predict",)
+SHED: Final = "HTTP_" + SHED_HEADER
+SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 PAGE_HEADERS: Final = {
@@ -76,43 +80,10 @@ class Service:
 
     classifier: Classifier | None = None
     draining: bool = False
-    explaining: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(EXPLANATIONS))
-    explain_seconds: float = 1.0
-    plain: int = 0
-    plain_done: threading.Condition = field(default_factory=threading.Condition)
 
     def drain(self) -> None:
         """Refuse what comes from now on."""
         self.draining = True
-
-    @contextmanager
-    def explanation_slot(self) -> Iterator[None]:
-        """Hold one of the few places for explanations. Raise RequestError: overloaded."""
-        if not self.explaining.acquire(blocking=False):
-            raise RequestError("overloaded", seconds=math.ceil(self.explain_seconds))
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.explain_seconds += 0.2 * (time.perf_counter() - started - self.explain_seconds)
-            self.explaining.release()
-
-    @contextmanager
-    def plain_prediction(self) -> Iterator[None]:
-        """Count a prediction that explanations give way to."""
-        with self.plain_done:
-            self.plain += 1
-        try:
-            yield
-        finally:
-            with self.plain_done:
-                self.plain -= 1
-                self.plain_done.notify_all()
-
-    def give_way(self) -> None:
-        """Let plain predictions go first, for at most a tenth of a second."""
-        with self.plain_done:
-            self.plain_done.wait_for(lambda: self.plain == 0, timeout=0.1)
 
 
 class StrictRequest(Request):
@@ -135,6 +106,8 @@ def create_app(config: Config, service: Service) -> Flask:
     app.config.update(
         BONE=config,
         SERVICE=service,
+        ADMISSION=Admission(places(config), config.max_queue, config.deadline_seconds),
+        EXPLANATIONS=Admission(EXPLANATIONS, 0, config.deadline_seconds),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -152,6 +125,11 @@ def create_app(config: Config, service: Service) -> Flask:
     app.post("/predict")(predict)
     app.register_error_handler(Exception, problem)
     return app
+
+
+def places(config: Config) -> int:
+    """Return how many images are worked on at once: as set, or one for each core."""
+    return config.max_in_flight or available_cores()
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
@@ -179,6 +157,18 @@ def begin_request() -> None:
         raise RequestError("draining")
     if _service().classifier is None:
         raise RequestError("not_ready")
+    if request.endpoint in RUNS_THE_NETWORK:
+        _check_key()
+        if SHED in request.environ:
+            raise AdmissionError("overloaded", _admission().retry_after_seconds())
+
+
+def _check_key() -> None:
+    """Compare the caller's key with every configured one, in constant time."""
+    keys = _config().api_keys
+    sent = request.headers.get("X-API-Key", "").encode()
+    if keys and not any([hmac.compare_digest(sent, key.encode()) for key in keys]):  # noqa: C419 all, in constant time
+        raise RequestError("unauthorized")
 
 
 def end_request(response: Response) -> Response:
@@ -237,20 +227,19 @@ def model() -> Response:
 
 def predict() -> Response:
     """Classify the radiograph in the form field `image`; `?detail=1` and `?explain=1` add how and where."""
-    data = _uploaded_image()
-    if not _asks_for("explain"):
-        return jsonify(_predict(data, explain=False))
-    with _service().explanation_slot():
-        return jsonify(_predict(data, explain=True))
+    explain = _asks_for("explain")
+    with _explanations().place() if explain else nullcontext():
+        return jsonify(_predict(explain=explain))
 
 
-def _predict(data: bytes, *, explain: bool) -> dict[str, Any]:
+def _predict(*, explain: bool) -> dict[str, Any]:
     """Decode, prepare, predict, answer."""
     classifier = _classifier()
-    with _timed("decode"):
-        image, facts = decode_with_facts(data, _config().max_pixels)
-        blank = is_blank(image)
-    inputs, outputs = (None, None) if blank else _run(classifier, image)
+    with _admission().place():
+        with _timed("decode"):
+            image, facts = decode_with_facts(_uploaded_image(), _config().max_pixels)
+            blank = is_blank(image)
+        inputs, outputs = (None, None) if blank else _run(classifier, image)
     verdict = _judge(classifier, outputs)
     g.outcome = verdict.predicted_class or "none"
     body = answer(verdict, none_of_them(classifier.class_names, _language()))
@@ -265,7 +254,7 @@ def _predict(data: bytes, *, explain: bool) -> dict[str, Any]:
 def _run(classifier: Classifier, image: Image) -> tuple[Images, Outputs]:
     with _timed("prepare"):
         inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
-    with _timed("network"), _service().plain_prediction():
+    with _timed("network"):
         return inputs, classifier.predict(inputs)
 
 
@@ -283,10 +272,17 @@ def _explain(
     if inputs is not None and outputs is not None:
         content = content_of((image.height, image.width), classifier.input_size, classifier.resize)
         question = explanation.Question(inputs, outputs, content, verdict.best)
-        relevance = explanation.find_relevance(classifier.predict, question, _service().give_way)
+        relevance = explanation.find_relevance(classifier.predict, question, _give_way)
     drawn = explanation.draw(relevance, image, classifier.channels)
     name = verdict.class_names[verdict.best]
     return explanation.answer(drawn, caveat(name, _language(), asked=outputs is not None))
+
+
+def _give_way() -> None:
+    """Let plain predictions go first, for at most a tenth of a second."""
+    until = time.monotonic() + 0.1
+    while _admission().working and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def _detail(classifier: Classifier, verdict: Verdict, facts: DecoderFacts) -> dict[str, Any]:
@@ -345,16 +341,25 @@ def problem(error: Exception) -> Response:
     )
     response.status_code = status
     response.content_type = "application/problem+json"
-    if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = facts["allowed"]
-    if "seconds" in facts:
-        response.headers["Retry-After"] = str(facts["seconds"])
+    response.headers.update(_headers(error))
     return response
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case MethodNotAllowed():
+            return {"Allow": ", ".join(sorted(error.valid_methods or ()))}
+        case AdmissionError(code="overloaded"):
+            return {"Retry-After": str(error.retry_after_seconds)}
+        case RequestError(code="unauthorized"):
+            return {"WWW-Authenticate": 'ApiKey realm="bone-fracture-classifier"'}
+        case _:
+            return {}
 
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | ImageError():
+        case RequestError() | ImageError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}
@@ -395,6 +400,14 @@ def _uploaded_image() -> bytes:
 
 def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
+
+
+def _explanations() -> Admission:
+    return cast("Admission", current_app.config["EXPLANATIONS"])
+
+
+def _admission() -> Admission:
+    return cast("Admission", current_app.config["ADMISSION"])
 
 
 def _service() -> Service:
@@ -455,7 +468,14 @@ def serve(config: Config) -> int:
     listener = bind(config.host, config.port)
     service = Service()
     app = create_app(config, service)
-    server = Server(app, listener, config.max_body_bytes, config.drain_seconds, on_drain=service.drain)
+    server = Server(
+        app,
+        listener,
+        threads=places(config) + config.max_queue + SPARE_THREADS,
+        max_body_bytes=config.max_body_bytes,
+        drain_seconds=config.drain_seconds,
+        on_drain=service.drain,
+    )
     threading.Thread(target=_load_into, args=(service, config, server), daemon=True).start()
     logger.info("listening on http://%s:%d", config.host, config.port)
     exit_code = server.run()

@@ -19,6 +19,7 @@ from browser import ThreadedServer, chromium, missing
 from phantoms import encoded, phantom
 from PIL import Image
 
+from admission import AdmissionError
 from app import RequestError, Service, create_app, load
 from config import read_config
 
@@ -31,7 +32,7 @@ KINDS = ("fractura", "fisura", "none")
 class Mood:
     """What the service is told to answer, for the states of the page that a healthy service never causes."""
 
-    error: RequestError | None = None
+    error: Exception | None = None
 
 
 def upload(name: str, data: bytes) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def take_all(studio: Studio) -> None:
         has_touch=True,
     )
     studio.take("tablet", three, TABLET, color_scheme="dark")
-    studio.take("busy", _troubled(studio, RequestError("overloaded", seconds=7), ".is-busy"))
+    studio.take("busy", _troubled(studio, AdmissionError("overloaded", 7), ".is-busy"))
     studio.take("key", _troubled(studio, RequestError("unauthorized"), "dialog[open]"), color_scheme="dark")
     studio.take("gone", _left_alone(studio))
     studio.take("drop", _dragged)
@@ -132,7 +133,7 @@ def _zoomed(page: Any) -> None:
         page.keyboard.press("+")
 
 
-def _troubled(studio: Studio, error: RequestError, sign: str) -> Callable[[Any], None]:
+def _troubled(studio: Studio, error: Exception, sign: str) -> Callable[[Any], None]:
     def pose(page: Any) -> None:
         studio.mood.error = error
         page.set_input_files("#files", [film("fractura")])
