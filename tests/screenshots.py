@@ -79,7 +79,7 @@ class Studio:
 def show(*files: dict[str, Any], heat: bool = True) -> Callable[[Any], None]:
     def pose(page: Any) -> None:
         page.set_input_files("#files", list(files))
-        page.wait_for_function("!document.querySelector('#visit li:not(.is-done, .is-failed)')", timeout=30_000)
+        page.locator("#visit:not(:has(li:not(.is-done, .is-failed)))").wait_for(timeout=30_000)
         if heat:
             page.wait_for_selector("#heat-note [lang]", timeout=30_000)
 

@@ -4,7 +4,7 @@ import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
 import { percent, say } from "./texts.js";
 import { items, onChange, remove, select, selected } from "./visit.js";
-import { stateOf, verdictOf } from "./words.js";
+import { shortStateOf, verdictOf } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
@@ -52,7 +52,7 @@ function showItem(item) {
   row.className = `is-${item.state} ${verdict ? `tone-${verdict.tone}` : ""}`;
   row.querySelector(".remove").setAttribute("aria-label", say("remove", { name: item.name }));
   const certainty = verdict?.tone === "none" || !verdict ? "" : ` ${percent(Math.floor(item.answer.confidence))}`;
-  row.querySelector(".row-state").replaceChildren(icon(verdict?.icon ?? (item.state === "failed" ? "failed" : "waiting")), stateOf(item) + certainty);
+  row.querySelector(".row-state").replaceChildren(icon(verdict?.icon ?? (item.state === "failed" ? "failed" : "waiting")), shortStateOf(item) + certainty);
   row.querySelector(".row-progress").style.inlineSize = item.state === "sending" ? `${100 * item.progress}%` : "0";
   showThumb(row.querySelector(".thumb"), pictureOf(item));
 }

@@ -32,11 +32,12 @@ function parts(item) {
   const facts = [[say("report_date"), date], ...factsOf(item), ...(method ? [method] : [])];
   return [
     element("header", {}, element("p.report-title", {}, say("report_title")), element("p", {}, say("title"))),
-    element("div.report-body", {}, films(item), element("div", {},
-      element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("p.report-verdict", {}, verdict.title)),
-      element("p", {}, [verdict.text, verdict.reason].filter(Boolean).join(" ")),
-      confidence(item, verdict.tone),
-      shares(item))),
+    films(item),
+    element("div.report-body", {},
+      element("div", {},
+        element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("p.report-verdict", {}, verdict.title)),
+        element("p", {}, verdict.text)),
+      element("div", {}, confidence(item, verdict.tone), shares(item))),
     element("dl.facts", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     item.explanation ? element("p", { lang: item.heatLanguage }, item.explanation.caveat) : null,
     element("p.report-notice", {}, `${say("notice")} ${say("check")}`),

@@ -66,8 +66,7 @@ function answered(item) {
   const verdict = verdictOf(item);
   return [
     element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("h3", {}, verdict.title)),
-    element("p", {}, [verdict.text, verdict.reason].filter(Boolean).join(" ")),
-    element("p.muted", {}, say("check")),
+    element("p", {}, verdict.text),
     confidence(item, verdict.tone),
     shares(item),
     details(item),
@@ -93,6 +92,7 @@ export function confidence(item, tone) {
 /** @param {Item} item */
 export function shares(item) {
   const { allProbabilities, detail } = item.answer;
+  if (detail?.reason === "blank") return ""; // nobody asked the network
   const lines = allProbabilities.map((entry, place) => line(capital(entry.class), entry.probability, `class-${Math.min(place, 2)}`));
   const none = detail?.noneProbability;
   const apart = typeof none === "number" ? element("dl.lines", {}, line(say("none_share"), none, "none")) : null;

@@ -15,15 +15,29 @@ export function verdictOf(item) {
     return {
       title: say("none_title"),
       short: say("none_list"),
-      text: say("none_text", { classes: either(names) }),
+      text: refusal(names, detail?.reason),
       tone: "none",
       icon: "none",
-      reason: say(`reason_${detail?.reason ?? "low_confidence"}`),
     };
   }
   const place = Math.min(names.indexOf(predictedClass), 2);
   const title = capital(predictedClass);
-  return { title, short: title, text: say(`gloss_${predictedClass}`), tone: `class-${place}`, icon: String(place), reason: "" };
+  return { title, short: title, text: say(`gloss_${predictedClass}`), tone: `class-${place}`, icon: String(place) };
+}
+
+/** @param {string[]} names @param {string} [reason] */
+function refusal(names, reason) {
+  const because = say(`reason_${reason ?? "low_confidence"}`);
+  return reason === "blank" ? because : `${say("none_text", { classes: either(names) })} ${because}`;
+}
+
+/**
+ * @param {Item} item
+ * @returns {string} how far it is, in a word or two
+ */
+export function shortStateOf(item) {
+  if (item.state === "done") return verdictOf(item).short;
+  return say(`short_${item.state}`, { percent: `${Math.round(100 * item.progress)} %`, seconds: secondsTo(item.retryAt) });
 }
 
 /**
