@@ -4,6 +4,7 @@
 `crack_model`, written by hand, which knows nothing but phantoms.
 """
 
+import io
 import os
 import sys
 import tempfile
@@ -71,7 +72,8 @@ class Studio:
         page.wait_for_selector("[data-ready]")
         pose(page)
         page.wait_for_timeout(600)
-        page.screenshot(path=str(self.folder / f"{name}.png"))
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.quantize(256, dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)
         context.close()
         print(name)
 
@@ -81,7 +83,7 @@ def show(*files: dict[str, Any], heat: bool = True) -> Callable[[Any], None]:
         page.set_input_files("#files", list(files))
         page.locator("#visit:not(:has(li:not(.is-done, .is-failed)))").wait_for(timeout=30_000)
         if heat:
-            page.wait_for_selector("#heat-note [lang]", timeout=30_000)
+            page.wait_for_selector("#heat-note[data-state=done]", timeout=30_000)
 
     return pose
 

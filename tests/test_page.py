@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
 SETTLED = "#visit:not(:has(li:not(.is-done, .is-failed)))"
-EXPLAINED = "#heat-note [lang]"
+EXPLAINED = "#heat-note[data-state=done]"
 SPANISH_NOTICE = "Ayuda para investigación y triaje; no es un producto sanitario."
 
 
@@ -241,10 +241,14 @@ def test_ten_images_at_once(service, visitor):
 
 def test_the_language_is_switched_and_remembered(service, visitor):
     page = visitor.visit(service.url)
-    choose(page, film("none"))
+    choose(page, film("none"), film("fisura"))
+    assert page.inner_text("#heat-note") == "Ninguna zona destaca."
     page.click("[data-language=en]")
-    page.locator("#heat-note [lang=en]").wait_for()
     assert title(page) == "None of the known classes"
+    page.locator("#visit .row").nth(1).click()
+    page.locator("#heat-note [lang=en]").wait_for()
+    assert title(page) == "Fisura"
+    assert "The strongest place is" in page.inner_text("#heat-note")
     assert "always check the radiograph itself" in page.inner_text("#heat-note")
     assert page.locator(".notice").inner_text() == "Research and triage aid; not a medical device."
     page.reload()
@@ -264,7 +268,7 @@ def test_both_languages_have_the_same_sentences_and_facts():
 
 def test_with_the_keyboard_alone(service, visitor):
     choosers = []
-    visitor.page.on("filechooser", choosers.append)
+    visitor.page.on("filechooser", lambda chooser: choosers.extend([chooser]))
     page = visitor.visit(service.url)
     for _ in range(5):  # past the languages and the theme
         page.keyboard.press("Tab")
