@@ -10,6 +10,8 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,14 +24,15 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import HTTP_STATUS_CODES
 
+import explanation
 from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from logs import LOGGER, configure_logs
-from messages import INTENDED_USE, Language, error_message, none_of_them
+from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
 from model_inspection import ModelError, inspect_model
-from model_loader import VARIABLES, Classifier, MisfitError, load_classifier
+from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import ImageError, decode, is_blank, prepare
+from preprocessing import DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
 from server import SHED_HEADER, Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
@@ -39,6 +42,7 @@ ALWAYS_ANSWERED: Final = ("health", "static")
 RUNS_THE_NETWORK: Final = ("predict",)
 SHED: Final = "HTTP_" + SHED_HEADER
 SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
+EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _ORIGINS: Final = {
@@ -93,6 +97,7 @@ def create_app(config: Config, service: Service) -> Flask:
         BONE=config,
         SERVICE=service,
         ADMISSION=Admission(places(config), config.max_queue, config.deadline_seconds),
+        EXPLANATIONS=Admission(EXPLANATIONS_AT_ONCE, 0, config.deadline_seconds),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -134,6 +139,7 @@ def begin_request() -> None:
     sent_id = request.headers.get("X-Request-ID", "")
     g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
     g.outcome = None
+    g.stages = {}
     if request.method == "OPTIONS" or request.endpoint in ALWAYS_ANSWERED:
         return
     if _service().draining:
@@ -159,6 +165,8 @@ def end_request(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
+    if g.stages:
+        response.headers["Server-Timing"] = ", ".join(f"{stage};dur={ms}" for stage, ms in _stages().items())
     rule = request.url_rule
     logger.info(
         "request",
@@ -191,19 +199,104 @@ def model() -> Response:
 
 
 def predict() -> Response:
-    """Classify the radiograph in the form field `image`."""
+    """Classify the radiograph in the form field `image`; `?detail=1` and `?explain=1` add how and where."""
+    if not _asks_for("explain"):
+        return jsonify(_predict(explain=False))
+    with _explanations().place():
+        return jsonify(_predict(explain=True))
+
+
+def _predict(*, explain: bool) -> dict[str, Any]:
+    """Decode, prepare, predict, answer."""
     classifier = _classifier()
-    with _admission().place():
-        image = decode(_uploaded_image(), _config().max_pixels)
-        verdict = nothing_known(classifier.class_names) if is_blank(image) else _judge(classifier, image)
+    with _admitted():
+        with _timed("decode"):
+            image, facts = decode_with_facts(_uploaded_image(), _config().max_pixels)
+            blank = is_blank(image)
+        inputs, outputs = (None, None) if blank else _run(classifier, image)
+    verdict = _judge(classifier, outputs)
     g.outcome = verdict.predicted_class or "none"
-    return jsonify(answer(verdict, none_of_them(classifier.class_names, _language())))
+    body = answer(verdict, none_of_them(classifier.class_names, _language()))
+    if explain:
+        with _timed("explain"):
+            body["explanation"] = _explain(classifier, image, inputs, outputs, verdict)
+    if _asks_for("detail"):
+        body["detail"] = _detail(classifier, verdict, facts)
+    return body
 
 
-def _judge(classifier: Classifier, image: Image) -> Verdict:
-    inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
-    outputs = classifier.predict(inputs)
+def _run(classifier: Classifier, image: Image) -> tuple[Images, Outputs]:
+    with _timed("prepare"):
+        inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+    with _timed("network"):
+        return inputs, classifier.predict(inputs)
+
+
+def _judge(classifier: Classifier, outputs: Outputs | None) -> Verdict:
+    if outputs is None:
+        return nothing_known(classifier.class_names)
     return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
+
+
+def _explain(
+    classifier: Classifier, image: Image, inputs: Images | None, outputs: Outputs | None, verdict: Verdict
+) -> dict[str, Any]:
+    """Return where the network found what speaks for the likeliest known class; nowhere in a blank image."""
+    relevance = explanation.NOTHING
+    if inputs is not None and outputs is not None:
+        content = content_of((image.height, image.width), classifier.input_size, classifier.resize)
+        question = explanation.Question(inputs, outputs, content, verdict.best)
+        relevance = explanation.find_relevance(classifier.predict, question, _admission().give_way)
+    drawn = explanation.draw(relevance, image, classifier.channels)
+    name = verdict.class_names[verdict.best]
+    return explanation.answer(drawn, caveat(name, _language(), asked=outputs is not None))
+
+
+def _detail(classifier: Classifier, verdict: Verdict, facts: DecoderFacts) -> dict[str, Any]:
+    """Return how the answer came about; numbers in percent, as in the rest of it."""
+    height, width = facts.original_size
+    return {
+        "reason": verdict.reason,
+        "noneProbability": None if verdict.none is None else verdict.none / 100,
+        "threshold": round(100 * classifier.threshold, 4),
+        "decoder": {
+            "format": facts.format,
+            "bits": facts.bits,
+            "inverted": facts.inverted,
+            "rotated": facts.rotated,
+            "mirrored": facts.mirrored,
+            "frames": facts.frames,
+            "originalSize": {"height": height, "width": width},
+        },
+        "model": {"sha256": classifier.sha256, "version": classifier.stated.get("version")},
+        "milliseconds": _stages(),
+    }
+
+
+@contextmanager
+def _admitted() -> Iterator[None]:
+    """Hold a place for decoding and the network; the wait for it is a stage like the others."""
+    asked = time.perf_counter()
+    with _admission().place():
+        g.stages["queue"] = time.perf_counter() - asked
+        yield
+
+
+@contextmanager
+def _timed(stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    g.stages[stage] = time.perf_counter() - started
+
+
+def _stages() -> dict[str, float]:
+    """Return what each stage took so far, and all of them with what lay between, in ms."""
+    stages = g.stages | {"total": time.perf_counter() - g.started}
+    return {stage: round(1000 * seconds, 1) for stage, seconds in stages.items()}
+
+
+def _asks_for(extra: str) -> bool:
+    return request.args.get(extra) == "1"
 
 
 def problem(error: Exception) -> Response:
@@ -287,6 +380,10 @@ def _config() -> Config:
 
 def _admission() -> Admission:
     return cast("Admission", current_app.config["ADMISSION"])
+
+
+def _explanations() -> Admission:
+    return cast("Admission", current_app.config["EXPLANATIONS"])
 
 
 def _service() -> Service:

@@ -108,12 +108,30 @@ INTENDED_USE: Final[Mapping[Language, str]] = {
     "en": "Research and triage aid; not a medical device and no substitute for a radiologist's reading.",
 }
 
+CAVEATS: Final[Mapping[bool, Mapping[Language, str]]] = {
+    True: {
+        "es": "El mapa muestra qué zonas hablan a favor de «{name}» para la red. No delimita una lesión y puede "
+        "señalar mal: compruébalo siempre en la radiografía.",
+        "en": "The map shows which places speak for “{name}” to the network. It outlines no lesion and may point to "
+        "the wrong place: always check the radiograph itself.",
+    },
+    False: {
+        "es": "No hay mapa: la imagen es uniforme y no se ha consultado a la red.",
+        "en": "There is no map: the image is one even surface and the network was not asked.",
+    },
+}
+
 
 def error_message(code: str, language: Language, facts: Mapping[str, object]) -> tuple[int, str]:
     """Return the status and the sentence of an error code, its facts filled in. Raise KeyError for an unknown code."""
     message = ERRORS[code]
     template = message.es if language == "es" else message.en
     return message.status, template.format_map(facts)
+
+
+def caveat(class_name: str, language: Language, *, asked: bool) -> str:
+    """Return what must be said beside a heat map; `asked` tells whether the network was."""
+    return CAVEATS[asked][language].format(name=class_name)
 
 
 def none_of_them(class_names: Sequence[str], language: Language) -> str:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Reason = Literal["blank", "none", "low_confidence"]
 
 HUNDREDTHS: Final = 10_000  # a percentage with two decimals is a whole number of these
 SUM_TOLERANCE: Final = 1e-2
@@ -19,13 +21,19 @@ class OutputError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the network says of one image, in whole hundredths of a percent, in the order of the class names."""
+    """What the network says of one image, in whole hundredths of a percent, in the order of the class names.
+
+    `none` is the probability of none of them, None where the network has no such output; `reason` is why a verdict
+    is not accepted: the image is blank, its none output is the highest, or the confidence is under the threshold.
+    """
 
     class_names: tuple[str, ...]
     best: int
     shares: tuple[int, ...]
     confidence: int
     accepted: bool
+    none: int | None
+    reason: Reason | None
 
     @property
     def predicted_class(self) -> str | None:
@@ -45,13 +53,17 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     shares = _shares(known)
     confidence = _confidence(known, shares, has_none=len(values) > len(class_names))
     accepted = confidence >= round(threshold * HUNDREDTHS, 6)  # 0.985 is no exact binary number
-    return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted)
+    none = min(_half_up(float(values[-1])), HUNDREDTHS) if len(values) > len(class_names) else None
+    reason = None if accepted else _reason(values, len(class_names))
+    return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted, none, reason)
 
 
 def nothing_known(class_names: Sequence[str]) -> Verdict:
     """Return the verdict on an image that is not worth asking the network about: equal shares, no confidence."""
     equal = np.zeros(len(class_names))
-    return Verdict(tuple(class_names), best=0, shares=_shares(equal), confidence=0, accepted=False)
+    return Verdict(
+        tuple(class_names), best=0, shares=_shares(equal), confidence=0, accepted=False, none=None, reason="blank"
+    )
 
 
 def answer(verdict: Verdict, refusal: str) -> dict[str, Any]:
@@ -93,5 +105,13 @@ def _confidence(known: NDArray[np.float64], shares: tuple[int, ...], *, has_none
         return 0
     if not has_none:
         return max(shares)
-    rounded_half_up = math.floor(round(float(known.max()) * HUNDREDTHS, 6) + 0.5)
-    return min(rounded_half_up, max(shares))
+    return min(_half_up(float(known.max())), max(shares))
+
+
+def _reason(values: NDArray[np.float64], classes: int) -> Reason:
+    return "none" if int(np.argmax(values)) == classes else "low_confidence"
+
+
+def _half_up(share: float) -> int:
+    """Round a share of 0 to 1 to whole hundredths of a percent."""
+    return math.floor(round(share * HUNDREDTHS, 6) + 0.5)

@@ -5,7 +5,8 @@ import itertools
 import re
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Scaling = Literal["unit", "none"]
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, or PNG chunks
+MAX_PAGES_COUNTED: Final = 100
 MAX_EXIF_BYTES: Final = 1_000_000
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
@@ -31,6 +33,8 @@ _SIGNATURES: Final = (
 )
 ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP"
 _JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
+_TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
+_MIRRORED: Final = (2, 4, 5, 7)
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,7 +57,39 @@ class ImageError(Exception):
         self.facts = facts
 
 
+@dataclass(frozen=True)
+class DecoderFacts:
+    """What the decoder found in a file and did about it.
+
+    `bits` is the number whose 2^bits - 1 counted as white, None for samples without one; `inverted` says that the file
+    counts from white to black; `rotated` is in degrees clockwise, after mirroring; `original_size` is (height, width)
+    in pixels, as stored; of several `frames` the first counts.
+    """
+
+    format: str
+    bits: int | None
+    inverted: bool
+    rotated: int
+    mirrored: bool
+    frames: int
+    original_size: tuple[int, int]
+
+
+class Content(NamedTuple):
+    """The part of the network's input that shows the image, in pixels of the input."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode an upload to an upright 8-bit image; see `decode_with_facts`."""
+    return decode_with_facts(data, max_pixels)[0]
+
+
+def decode_with_facts(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode an upload to an upright 8-bit image, mode L where the file is grey and RGB where it is not.
 
     Raises ImageError: unsupported_image (no accepted signature), too_many_pixels and image_too_small (judged from
@@ -63,7 +99,18 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     _check_structure(data, image_format)
     image = _open(data, image_format, max_pixels)
     _load(image)
-    return _turn_upright(_to_8_bit(image), _orientation(image))
+    converted, bits = _to_8_bit(image)
+    orientation = _orientation(image)
+    facts = DecoderFacts(
+        format=image_format,
+        bits=bits,
+        inverted=_is_white_zero(image),
+        rotated=_TURNED_DEGREES.get(orientation, 0),
+        mirrored=orientation in _MIRRORED,
+        original_size=(image.height, image.width),
+        frames=_frames(image),  # last: it leaves the first page of a TIFF
+    )
+    return _turn_upright(converted, orientation), facts
 
 
 def prepare(
@@ -85,9 +132,30 @@ def prepare(
     return pixels[np.newaxis]
 
 
+def content_of(image_size: tuple[int, int], size: tuple[int, int], resize: Resize) -> Content:
+    """Return where an image of (height, width) lies in an input of that size: all of it unless letterboxed."""
+    if resize == "stretch":
+        return Content(0, 0, *size)
+    scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    height, width = max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
+    return Content((size[0] - height) // 2, (size[1] - width) // 2, height, width)
+
+
 def is_blank(image: Image.Image) -> bool:
     """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel."""
     return bool(max(ImageStat.Stat(image).stddev) < BLANK_DEVIATION)
+
+
+def _frames(image: Image.Image) -> int:
+    """Count frames; the pages of a TIFF, which Pillow finds one by one in Python, up to MAX_PAGES_COUNTED."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(getattr(image, "n_frames", 1))
+    try:
+        for page in range(1, MAX_PAGES_COUNTED):
+            image.seek(page)
+    except Exception:  # noqa: BLE001 the end, or a later page that is damaged, which harms nobody
+        return page
+    return MAX_PAGES_COUNTED
 
 
 def _recognise(data: bytes) -> str:
@@ -163,10 +231,15 @@ def _load(image: Image.Image) -> None:
         raise ImageError("unreadable_image") from error
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Convert any of Pillow's modes to L or RGB; what is transparent becomes black."""
+def _to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
+    """Convert any of Pillow's modes to L or RGB; return the bits that a sample was read with, too."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bit(image)
+    return _to_grey_or_colour(image), 1 if image.mode == "1" else 8
+
+
+def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+    """Convert a mode of at most 8 bits a sample to L or RGB; what is transparent becomes black."""
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
@@ -185,7 +258,7 @@ def _on_black(image: Image.Image) -> Image.Image:
     return opaque
 
 
-def _scale_to_8_bit(image: Image.Image) -> Image.Image:
+def _scale_to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
     """Scale samples of more than 8 bits, or real numbers, so that the brightness is that of an 8-bit copy.
 
     The divisor is 2^b - 1 for the fewest usual bits b that hold the largest sample, since films of 10, 12 or 14 bits
@@ -199,7 +272,8 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     for top in range(0, len(samples), ROWS_AT_ONCE):
         rows = np.nan_to_num(samples[top : top + ROWS_AT_ONCE].astype(np.float32), nan=low, posinf=high, neginf=low)
         brightness[top : top + ROWS_AT_ONCE] = np.rint((rows - low) * (255 / (white - low)))
-    return Image.fromarray(255 - brightness if _is_white_zero(image) else brightness)
+    bits = next((bits for bits in SAMPLE_BITS if white == 2**bits - 1), None)
+    return Image.fromarray(255 - brightness if _is_white_zero(image) else brightness), bits
 
 
 def _white(mode: str, largest: float) -> float:
@@ -235,9 +309,7 @@ def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _letterbox(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale to fit within (height, width), centred on black."""
-    height, width = size
-    scale = min(height / image.height, width / image.width)
-    inner = max(1, round(image.height * scale)), max(1, round(image.width * scale))
-    canvas = Image.new(image.mode, (width, height))
-    canvas.paste(_fit(image, inner), ((width - inner[1]) // 2, (height - inner[0]) // 2))
+    content = content_of((image.height, image.width), size, "letterbox")
+    canvas = Image.new(image.mode, (size[1], size[0]))
+    canvas.paste(_fit(image, (content.height, content.width)), (content.left, content.top))
     return canvas

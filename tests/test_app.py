@@ -347,3 +347,88 @@ def test_a_full_queue_is_answered_with_429_and_a_late_turn_with_504(config):
     finish.set()
     threads[0].join(10)
     assert answers["first"].status_code == 200
+
+
+def test_detail_says_how_the_answer_came_about(client):
+    response = send(client, grey(153), "?detail=1")
+    found = body(response)
+    assert list(found) == ["success", "message", "confidence", "allProbabilities", "detail"]
+    milliseconds = found["detail"].pop("milliseconds")
+    assert found["detail"] == {
+        "reason": "low_confidence",
+        "noneProbability": None,
+        "threshold": 80.0,
+        "decoder": {
+            "format": "PNG",
+            "bits": 8,
+            "inverted": False,
+            "rotated": 0,
+            "mirrored": False,
+            "frames": 1,
+            "originalSize": {"height": 64, "width": 64},
+        },
+        "model": {"sha256": "0" * 64, "version": None},
+    }
+    assert list(milliseconds) == ["queue", "decode", "prepare", "network", "total"]
+    assert 0 < milliseconds["decode"] <= milliseconds["total"]
+    assert re.fullmatch(
+        r"queue;dur=[\d.]+, decode;dur=[\d.]+, prepare;dur=[\d.]+, network;dur=[\d.]+, total;dur=[\d.]+",
+        response.headers["Server-Timing"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "reason", "none"),
+    [
+        ([0.05, 0.95, 0.0], None, 0.0),
+        ([0.3, 0.5, 0.2], "low_confidence", 20.0),
+        ([0.1, 0.3, 0.6], "none", 60.0),
+        ([0.1, 0.295, 0.605], "none", 60.5),
+    ],
+)
+def test_detail_gives_the_reason_of_a_refusal_and_the_probability_of_none(config, probabilities, reason, none):
+    outputs = Outputs(np.array([probabilities], np.float32), None)
+    client = create_app(config, Service(make_classifier(predict=lambda images: outputs, outputs=3))).test_client()
+    detail = body(send(client, query="?detail=1"))["detail"]
+    assert (detail["reason"], detail["noneProbability"]) == (reason, none)
+
+
+def test_explain_adds_a_heat_map_after_the_contract_s_keys(client):
+    found = body(send(client, encoded(phantom("fractura")), "?explain=1"))
+    assert list(found)[-2:] == ["allProbabilities", "explanation"]
+    assert list(found["explanation"]) == ["image", "map", "peak", "box", "method", "caveat"]
+    assert found["explanation"]["method"] == "occlusion"
+    assert "«" in found["explanation"]["caveat"]
+    assert 0 <= found["explanation"]["peak"]["x"] <= 1
+    assert set(found["explanation"]["box"]) == {"x", "y", "width", "height"}
+
+
+def test_detail_and_explain_combine_and_other_values_are_ignored(client):
+    plain = body(send(client))
+    both = body(send(client, query="?detail=1&explain=1&lang=en"))
+    assert list(both) == [*plain, "explanation", "detail"]
+    assert "explain" in both["detail"]["milliseconds"]
+    assert "“" in both["explanation"]["caveat"]
+    for query in ("?detail=0", "?explain=yes&detail=true", "?other=1", "?detail=", "?detail=0&detail=1"):
+        assert body(send(client, query=query)) == plain
+
+
+def test_a_blank_image_is_explained_without_the_network(config):
+    client = create_app(config, Service(make_classifier(predict=None))).test_client()
+    found = body(send(client, encoded(Image.new("L", (64, 64), 9)), "?detail=1&explain=1"))
+    assert found["detail"]["reason"] == "blank"
+    assert found["explanation"]["method"] == "none"
+    assert found["explanation"]["peak"] is None
+    assert "no se ha consultado" in found["explanation"]["caveat"]
+    assert "network" not in found["detail"]["milliseconds"]
+
+
+def test_a_second_explanation_at_a_time_is_told_when_to_come_back(config):
+    app = create_app(config, Service(make_classifier()))
+    client = app.test_client()
+    with app.config["EXPLANATIONS"].place():
+        response = send(client, query="?explain=1")
+        assert problem(response, 429, "overloaded")["message"].startswith("El servicio está ocupado")
+        assert int(response.headers["Retry-After"]) >= 1
+        assert send(client).status_code == 200
+    assert send(client, query="?explain=1").status_code == 200

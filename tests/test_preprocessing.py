@@ -7,7 +7,7 @@ import pytest
 from phantoms import encoded, phantom
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from preprocessing import ImageError, decode, is_blank, prepare
+from preprocessing import ImageError, content_of, decode, decode_with_facts, is_blank, prepare
 
 LIMIT = 50_000_000
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64): dark on the left, bright on the right
@@ -379,3 +379,40 @@ def test_grey_as_grey_and_grey_as_colour_give_the_same_input():
 def test_colour_becomes_grey_for_a_network_of_one_channel():
     red = Image.new("RGB", (40, 40), (255, 0, 0))
     assert np.unique(prepare(red, (8, 8), 1, "none", "stretch")).tolist() == [76]  # ITU-R 601: 0.299 of red
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (encoded(grey()), ("PNG", 8, False, 1)),
+        (encoded(grey(), "JPEG"), ("JPEG", 8, False, 1)),
+        (KNOWN["1-bit PNG"][0], ("PNG", 1, False, 1)),
+        (KNOWN["16-bit PNG of 12 bits"][0], ("PNG", 12, False, 1)),
+        (KNOWN["16-bit TIFF, white is zero"][0], ("TIFF", 16, True, 1)),
+        (KNOWN["8-bit TIFF, white is zero"][0], ("TIFF", 8, True, 1)),
+        (KNOWN["float TIFF of 0 to 1"][0], ("TIFF", None, False, 1)),
+        (KNOWN["TIFF of two pages"][0], ("TIFF", 8, False, 2)),
+        (KNOWN["animated WebP"][0], ("WEBP", 8, False, 2)),
+    ],
+)
+def test_the_decoder_says_what_it_found(data, expected):
+    facts = decode_with_facts(data, LIMIT)[1]
+    assert (facts.format, facts.bits, facts.inverted, facts.frames) == expected
+    assert facts.original_size == RAMP.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_decoder_says_how_it_turned_an_image(orientation):
+    image, facts = decode_with_facts(oriented(orientation, "PNG"), LIMIT)
+    turned = np.rot90(RAMP[:, ::-1] if facts.mirrored else RAMP, -facts.rotated // 90)
+    assert np.array_equal(np.asarray(image), turned)
+    assert facts.original_size == RAMP.shape
+
+
+@pytest.mark.parametrize("size", [(64, 32), (30, 77), (1000, 999), (5000, 32)])
+def test_the_content_is_where_letterbox_puts_the_image(size):
+    inputs = prepare(Image.new("L", size[::-1], 255), (48, 40), 1, "none", "letterbox")[0, ..., 0]
+    top, left, height, width = content_of(size, (48, 40), "letterbox")
+    assert inputs[top : top + height, left : left + width].min() == 255
+    assert np.count_nonzero(inputs) == height * width
+    assert content_of(size, (48, 40), "stretch") == (0, 0, 48, 40)

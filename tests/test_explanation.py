@@ -1,0 +1,129 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from phantoms import phantom
+from PIL import Image
+
+import explanation
+from explanation import MAX_BATCH, NOTHING, Question, draw, find_relevance
+from model_loader import Outputs
+from preprocessing import content_of, prepare
+
+INPUT = (96, 96)
+TALL, WIDE = (1200, 800), (400, 1000)  # (height, width)
+
+
+def looks_at_the_upper_left(images):
+    """The fake: the second class's probability is the brightness of the upper left corner of a tall radiograph."""
+    corner = images[:, :24, 16:40].mean(axis=(1, 2, 3))
+    return Outputs(np.stack([1 - corner, corner], axis=1), None)
+
+
+def explained(size=TALL, resize="letterbox", predict=looks_at_the_upper_left, evidence=None, give_way=lambda: None):
+    image = Image.new("L", size[::-1], 180)
+    image.paste(60, (0, size[0] // 2, *size[::-1]))
+    inputs = prepare(image, INPUT, 1, "unit", resize)
+    outputs = Outputs(predict(inputs).probabilities, evidence)
+    content = content_of(size, INPUT, resize)
+    return draw(find_relevance(predict, Question(inputs, outputs, content, 1), give_way), image, 1)
+
+
+def evidence_at(row, column, rows=12, columns=12):
+    evidence = np.full((1, rows, columns, 2), -7, np.float32)
+    evidence[0, row, column, 1] = 3
+    evidence[0, 0, 0, 0] = 99  # of the other class
+    return evidence
+
+
+def test_the_evidence_of_the_likeliest_class_is_the_map():
+    found = explained((960, 960), evidence=evidence_at(2, 9))
+    assert found.method == "evidence"
+    assert found.peak == pytest.approx((9.5 / 12, 2.5 / 12), abs=0.01)
+
+
+@pytest.mark.parametrize(("size", "row", "column"), [(TALL, 1, 4), (TALL, 10, 6), (WIDE, 5, 1), (WIDE, 6, 11)])
+def test_padding_is_cut_off_so_that_the_map_lies_over_the_radiograph(size, row, column):
+    content = content_of(size, INPUT, "letterbox")
+    x = ((column + 0.5) * 8 - content.left) / content.width
+    y = ((row + 0.5) * 8 - content.top) / content.height
+    found = explained(size, evidence=evidence_at(row, column))
+    assert abs(found.peak[0] - x) <= 4 / content.width  # within its cell
+    assert abs(found.peak[1] - y) <= 4 / content.height
+    left, top, width, height = found.box
+    assert left <= x <= left + width
+    assert top <= y <= top + height
+    assert width * height < 0.1
+
+
+def test_evidence_in_the_padding_shows_nothing():
+    found = explained(WIDE, evidence=evidence_at(0, 5))
+    assert (found.peak, found.box) == (None, None)
+
+
+def test_a_stretched_image_has_no_padding_to_cut_off():
+    found = explained(WIDE, "stretch", evidence=evidence_at(0, 5))
+    assert found.peak == pytest.approx((5.5 / 12, 0.5 / 12), abs=0.05)
+
+
+def test_occlusion_finds_the_corner_that_the_network_looks_at():
+    found = explained()
+    assert found.method == "occlusion"
+    assert found.peak[0] < 0.4
+    assert found.peak[1] < 0.25
+    left, top, width, height = found.box
+    assert (left, top) == (0, 0)
+    assert width < 0.7
+    assert height < 0.5
+
+
+def test_a_network_that_looks_nowhere_has_no_peak():
+    found = explained(predict=lambda images: Outputs(np.full((len(images), 2), 0.5, np.float32), None))
+    assert (found.peak, found.box) == (None, None)
+    assert np.asarray(found.map.convert("RGBA"))[..., 3].max() == 0
+
+
+def test_occlusion_asks_in_batches_of_at_most_eight_and_gives_way_before_each():
+    calls = []
+
+    def counted(images):
+        calls.append(len(images))
+        return looks_at_the_upper_left(images)
+
+    explained(predict=counted, give_way=lambda: calls.append("way"))
+    asked = [call for call in calls[1:] if call != "way"]
+    assert max(asked) <= MAX_BATCH
+    assert sum(asked) == 4 * 3 + 8 * 5
+    assert calls[1::2] == ["way"] * len(asked)
+
+
+def test_occlusion_stops_in_time(monkeypatch):
+    monkeypatch.setattr(explanation, "LIMIT_SECONDS", 0.0)
+    calls = []
+    explained(predict=lambda images: calls.append(len(images)) or looks_at_the_upper_left(images))
+    assert sum(calls) <= 1 + MAX_BATCH
+
+
+@pytest.mark.parametrize(("size", "shown"), [((2048, 1024), (1024, 512)), ((480, 360), (480, 360))])
+def test_both_pictures_have_one_size_of_at_most_1024(size, shown):
+    found = explanation.answer(draw(NOTHING, phantom(size=size), 1), "caveat")
+    assert list(found) == ["image", "map", "peak", "box", "method", "caveat"]
+    for name in ("image", "map"):
+        kind, data = found[name].split(",")
+        assert kind == "data:image/png;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (picture.height, picture.width) == shown
+
+
+def test_the_picture_has_the_colours_that_the_network_sees():
+    colour = Image.new("RGB", (64, 64), (200, 0, 0))
+    assert draw(NOTHING, colour, 1).image.mode == "L"
+    assert draw(NOTHING, colour, 3).image.mode == "RGB"
+
+
+def test_the_map_is_clear_where_nothing_was_found_and_dense_at_the_peak():
+    found = explained((960, 960), evidence=evidence_at(2, 9))
+    alpha = np.asarray(found.map.convert("RGBA"))[..., 3]
+    assert alpha[800, 100] == 0
+    assert alpha[200, 760] > 200
