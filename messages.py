@@ -53,8 +53,8 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     ),
     "request_too_large": ErrorMessage(
         413,
-        "El formulario trae demasiadas partes o campos: envía solo la imagen.",
-        "The form has too many parts or fields: send the image alone.",
+        "La petición trae demasiado: envía menos imágenes, o más pequeñas, y ningún otro campo.",
+        "The request holds too much: send fewer images, or smaller ones, and no other fields.",
     ),
     "too_many_pixels": ErrorMessage(
         413,
