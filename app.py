@@ -21,13 +21,16 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import HTTP_STATUS_CODES
 
+import dicom
+import preprocessing
 from config import Config, ConfigError, read_config, unknown_variables
+from dicom import DicomError
 from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, error_message, none_of_them
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, MisfitError, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import ImageError, decode, is_blank, prepare
+from preprocessing import MIN_SIDE_PIXELS, ImageError, is_blank, prepare
 from server import Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
@@ -171,12 +174,22 @@ def predict() -> Response:
     """Classify the radiograph in the form field `image`."""
     classifier = _classifier()
     image = decode(_uploaded_image(), _config().max_pixels)
-    verdict = nothing_known(classifier.class_names) if is_blank(image) else _judge(classifier, image)
+    verdict = classify(classifier, image)
     g.outcome = verdict.predicted_class or "none"
     return jsonify(answer(verdict, none_of_them(classifier.class_names, _language())))
 
 
-def _judge(classifier: Classifier, image: Image) -> Verdict:
+def decode(data: bytes, max_pixels: int) -> Image:
+    """Decode a file of any accepted format to an upright 8-bit image, L or RGB. Raise ImageError or DicomError."""
+    if dicom.is_dicom(data):
+        return dicom.decode(data, max_pixels, MIN_SIDE_PIXELS)
+    return preprocessing.decode(data, max_pixels)
+
+
+def classify(classifier: Classifier, image: Image) -> Verdict:
+    """Judge a decoded image; the network is not asked about a blank one. Raise OutputError."""
+    if is_blank(image):
+        return nothing_known(classifier.class_names)
     inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
     outputs = classifier.predict(inputs)
     return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
@@ -207,7 +220,7 @@ def problem(error: Exception) -> Response:
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | ImageError():
+        case RequestError() | ImageError() | DicomError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}

@@ -24,7 +24,7 @@ _SIGNATURES: Final = (
     (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
     (re.compile(rb"BM"), "BMP"),
 )
-ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP"
+ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"  # DICOM is decoded by a module of its own
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
