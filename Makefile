@@ -51,12 +51,20 @@ format: setup-dev           ## let ruff rewrite what it can
 types: setup-dev            ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types           ## all that is not a test
+audit: setup-dev            ## pip-audit: known vulnerabilities in what is pinned
+	@found=$$($(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off 2>&1); code=$$?; \
+	  if echo "$$found" | grep -qiE 'could not be audited|connection|resolve|timed out|proxy'; then \
+	    echo "Not audited: the database of vulnerabilities cannot be reached from here"; \
+	  else echo "$$found"; exit $$code; fi
+
+check: lint types audit     ## all that is not a test
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements*.txt from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
-	{ echo '-r requirements.txt'; $(LOCK) requirements-dev.in; } > requirements-dev.txt.new && mv requirements-dev.txt.new requirements-dev.txt
+	for extra in dev training; do \
+	  { echo '-r requirements.txt'; $(LOCK) requirements-$$extra.in; } > requirements-$$extra.txt.new \
+	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done
 
 clean:                      ## remove .venv and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

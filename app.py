@@ -1,6 +1,7 @@
 """HTTP face of the service: the routes, errors as JSON, one log line a request. `python app.py` serves."""
 
 import dataclasses
+import hmac
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 import dicom
 import preprocessing
+from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
 from logs import LOGGER, configure_logs
@@ -31,12 +33,15 @@ from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, MisfitError, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import MIN_SIDE_PIXELS, ImageError, is_blank, prepare
-from server import Server, ServerError, bind
+from server import SHED_HEADER, Server, ServerError, bind
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
 MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
 ALWAYS_ANSWERED: Final = ("health", "static")
+RUNS_THE_NETWORK: Final = ("predict",)
+SHED: Final = "HTTP_" + SHED_HEADER
+SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _ORIGINS: Final = {
@@ -90,6 +95,7 @@ def create_app(config: Config, service: Service) -> Flask:
     app.config.update(
         BONE=config,
         SERVICE=service,
+        ADMISSION=Admission(places(config), config.max_queue, config.deadline_seconds),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -106,6 +112,11 @@ def create_app(config: Config, service: Service) -> Flask:
     app.post("/predict")(predict)
     app.register_error_handler(Exception, problem)
     return app
+
+
+def places(config: Config) -> int:
+    """Return how many images are worked on at once: as set, or one for each core."""
+    return config.max_in_flight or available_cores()
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
@@ -132,6 +143,18 @@ def begin_request() -> None:
         raise RequestError("draining")
     if _service().classifier is None:
         raise RequestError("not_ready")
+    if request.endpoint in RUNS_THE_NETWORK:
+        _check_key()
+        if SHED in request.environ:
+            raise AdmissionError("overloaded", _admission().retry_after_seconds())
+
+
+def _check_key() -> None:
+    """Compare the caller's key with every configured one, in constant time."""
+    keys = _config().api_keys
+    sent = request.headers.get("X-API-Key", "").encode()
+    if keys and not any([hmac.compare_digest(sent, key.encode()) for key in keys]):  # noqa: C419 all, in constant time
+        raise RequestError("unauthorized")
 
 
 def end_request(response: Response) -> Response:
@@ -173,8 +196,9 @@ def model() -> Response:
 def predict() -> Response:
     """Classify the radiograph in the form field `image`."""
     classifier = _classifier()
-    image = decode(_uploaded_image(), _config().max_pixels)
-    verdict = classify(classifier, image)
+    with _admission().place():
+        image = decode(_uploaded_image(), _config().max_pixels)
+        verdict = classify(classifier, image)
     g.outcome = verdict.predicted_class or "none"
     return jsonify(answer(verdict, none_of_them(classifier.class_names, _language())))
 
@@ -213,14 +237,25 @@ def problem(error: Exception) -> Response:
     )
     response.status_code = status
     response.content_type = "application/problem+json"
-    if isinstance(error, MethodNotAllowed):
-        response.headers["Allow"] = facts["allowed"]
+    response.headers.update(_headers(error))
     return response
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    match error:
+        case MethodNotAllowed():
+            return {"Allow": ", ".join(sorted(error.valid_methods or ()))}
+        case AdmissionError(code="overloaded"):
+            return {"Retry-After": str(error.retry_after_seconds)}
+        case RequestError(code="unauthorized"):
+            return {"WWW-Authenticate": 'ApiKey realm="bone-fracture-classifier"'}
+        case _:
+            return {}
 
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | ImageError() | DicomError():
+        case RequestError() | ImageError() | DicomError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}
@@ -261,6 +296,10 @@ def _uploaded_image() -> bytes:
 
 def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
+
+
+def _admission() -> Admission:
+    return cast("Admission", current_app.config["ADMISSION"])
 
 
 def _service() -> Service:
@@ -321,7 +360,14 @@ def serve(config: Config) -> int:
     listener = bind(config.host, config.port)
     service = Service()
     app = create_app(config, service)
-    server = Server(app, listener, config.max_body_bytes, config.drain_seconds, on_drain=service.drain)
+    server = Server(
+        app,
+        listener,
+        threads=places(config) + config.max_queue + SPARE_THREADS,
+        max_body_bytes=config.max_body_bytes,
+        drain_seconds=config.drain_seconds,
+        on_drain=service.drain,
+    )
     threading.Thread(target=_load_into, args=(service, config, server), daemon=True).start()
     logger.info("listening on http://%s:%d", config.host, config.port)
     exit_code = server.run()

@@ -31,6 +31,10 @@ class Config:
     max_pixels: int
     cors_origins: tuple[str, ...]
     language: Literal["es", "en"]
+    api_keys: tuple[str, ...] | None
+    max_in_flight: int | None
+    max_queue: int
+    deadline_seconds: float
     drain_seconds: float
 
     @property
@@ -106,6 +110,13 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _keys(value: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in value.split(","))
+    if not all(key.isascii() and key.isprintable() and key and " " not in key for key in keys):
+        raise ValueError("keys of visible ASCII characters with commas between them")
+    return keys
+
+
 SETTINGS: Final = (
     Setting("host", "BONE_HOST", "0.0.0.0", _text, "address to listen on"),  # noqa: S104 a service in a container
     Setting("port", "BONE_PORT", "5010", _whole(1, 65535), "port to listen on"),
@@ -154,6 +165,10 @@ SETTINGS: Final = (
         "cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "origins whose pages may call the API, with commas between"
     ),
     Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "language of messages without `?lang=`"),
+    Setting("api_keys", "BONE_API_KEYS", None, _keys, "keys, with commas between; one is wanted in `X-API-Key`"),
+    Setting("max_in_flight", "BONE_MAX_IN_FLIGHT", None, _whole(1, 256), "images worked on at once; unset: one a core"),
+    Setting("max_queue", "BONE_MAX_QUEUE", "64", _whole(0, 1000), "requests that may wait; past it 429"),
+    Setting("deadline_seconds", "BONE_DEADLINE_SECONDS", "10", _decimal(0.01, 3600), "longest wait; past it 504"),
     Setting(
         "drain_seconds", "BONE_DRAIN_SECONDS", "10", _decimal(0, 3600), "how long a stop waits for what is in flight"
     ),
@@ -179,4 +194,5 @@ def _read(setting: Setting, environment: Mapping[str, str]) -> Any:
     try:
         return setting.parse(written)
     except ValueError as error:
-        raise ConfigError(f"{setting.variable} is {written!r}; it must be {error}.") from None
+        shown = "set" if setting.field == "api_keys" else repr(written)  # a key belongs in no log
+        raise ConfigError(f"{setting.variable} is {shown}; it must be {error}.") from None

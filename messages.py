@@ -35,6 +35,11 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
         "La petición no se entiende: envía un formulario multipart/form-data completo, con su «boundary».",
         "The request cannot be read: send a complete multipart/form-data form, with its boundary.",
     ),
+    "unauthorized": ErrorMessage(
+        401,
+        "Falta una clave válida: envíala en la cabecera X-API-Key.",
+        "A valid key is missing: send it in the header X-API-Key.",
+    ),
     "not_found": ErrorMessage(404, "Esta ruta no existe.", "There is no such route."),
     "method_not_allowed": ErrorMessage(
         405,
@@ -71,6 +76,11 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
         "La imagen es demasiado pequeña: cada lado debe medir al menos {limit} píxeles.",
         "The image is too small: each side must be at least {limit} pixels.",
     ),
+    "overloaded": ErrorMessage(
+        429,
+        "El servicio está ocupado: inténtalo de nuevo en {seconds} s.",
+        "The service is busy: try again in {seconds} s.",
+    ),
     "internal_error": ErrorMessage(
         500,
         "Error interno: inténtalo de nuevo y, si se repite, comunica el «requestId».",
@@ -85,6 +95,11 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
         503,
         "El servicio se está deteniendo: inténtalo de nuevo en unos segundos.",
         "The service is stopping: try again in a few seconds.",
+    ),
+    "deadline_exceeded": ErrorMessage(
+        504,
+        "La petición esperó demasiado y no se procesó: inténtalo de nuevo en {seconds} s.",
+        "The request waited too long and was not processed: try again in {seconds} s.",
     ),
 }
 

@@ -1,8 +1,10 @@
 """From the bytes of an upload to the array that the network expects. Serving and training share every line."""
 
 import io
+import itertools
 import re
 import struct
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -14,8 +16,11 @@ Scaling = Literal["unit", "none"]
 
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
+MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, or PNG chunks
+MAX_EXIF_BYTES: Final = 1_000_000
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
+ROWS_AT_ONCE: Final = 256  # of an image scaled to 8 bits: a film of 50 megapixels as float32 would take 200 MB
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 _SIGNATURES: Final = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -25,6 +30,7 @@ _SIGNATURES: Final = (
     (re.compile(rb"BM"), "BMP"),
 )
 ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"  # DICOM is decoded by a module of its own
+_JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,8 +60,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     the header, before any pixel is decoded), unreadable_image (damaged, or more work than a radiograph can be).
     """
     image_format = _recognise(data)
-    if image_format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise ImageError("unreadable_image")
+    _check_structure(data, image_format)
     image = _open(data, image_format, max_pixels)
     _load(image)
     return _turn_upright(_to_8_bit(image), _orientation(image))
@@ -93,6 +98,45 @@ def _recognise(data: bytes) -> str:
     raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
 
 
+def _check_structure(data: bytes, image_format: str) -> None:
+    """Refuse a file that is small but long to read: of very many JPEG scans or segments, or PNG chunks.
+
+    Pillow reads segments and chunks one by one in Python; 20 MB of empty ones would take it ten seconds and more.
+    """
+    if image_format == "JPEG":
+        steps: Iterator[int] = _jpeg_segments(data)
+        if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+            raise ImageError("unreadable_image")
+    elif image_format == "PNG":
+        steps = _png_chunks(data)
+    else:
+        return
+    if next(itertools.islice(steps, MAX_SEGMENTS, None), None) is not None:
+        raise ImageError("unreadable_image")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[int]:
+    """Yield where each marker before the first scan begins, stepping as Pillow does; fill bytes count as markers."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        yield place
+        kind = data[place + 1 : place + 2]
+        if kind == b"\xff":
+            place += 1
+        elif kind in _JPEG_MARKERS_ALONE:
+            place += 2
+        else:
+            place += 2 + max(2, int.from_bytes(data[place + 2 : place + 4]))
+
+
+def _png_chunks(data: bytes) -> Iterator[int]:
+    """Yield where each chunk begins."""
+    place = 8
+    while place < len(data):
+        yield place
+        place += 12 + int.from_bytes(data[place : place + 4])
+
+
 def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     """Read the header alone; refuse a size outside the limits before a pixel is decoded."""
     try:
@@ -101,6 +145,10 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
+    if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+        raise ImageError("unreadable_image")
+    if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
+        raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
     if image.width * image.height > max_pixels:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
     if min(image.size) < MIN_SIDE_PIXELS:
@@ -130,9 +178,10 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 def _on_black(image: Image.Image) -> Image.Image:
     is_grey = image.mode in ("1", "L", "LA")
-    layered = image.convert("LA" if is_grey else "RGBA")
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if is_grey else "RGBA")
     opaque = Image.new("L" if is_grey else "RGB", image.size)
-    opaque.paste(layered.convert(opaque.mode), mask=layered.getchannel("A"))
+    opaque.paste(image, mask=image)
     return opaque
 
 
@@ -142,13 +191,15 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     The divisor is 2^b - 1 for the fewest usual bits b that hold the largest sample, since films of 10, 12 or 14 bits
     come in 16-bit files; 1 for real numbers up to 1. Samples below 0 have no such scale: smallest to largest.
     """
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
-    low, high = min(float(samples.min()), 0.0), float(samples.max())
-    white = _white(image.mode, high) if low == 0 else max(high, 0.0)
-    brightness = np.rint((samples - low) * (255 / max(white - low, 1e-30)))
-    if _is_white_zero(image):
-        brightness = 255 - brightness
-    return Image.fromarray(brightness.astype(np.uint8))
+    samples = np.asarray(image)
+    finite = np.isfinite(samples)
+    low, high = (float(edge(samples, where=finite, initial=0)) for edge in (np.min, np.max))
+    white = _white(image.mode, high) if low == 0 else high
+    brightness = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), ROWS_AT_ONCE):
+        rows = np.nan_to_num(samples[top : top + ROWS_AT_ONCE].astype(np.float32), nan=low, posinf=high, neginf=low)
+        brightness[top : top + ROWS_AT_ONCE] = np.rint((rows - low) * (255 / (white - low)))
+    return Image.fromarray(255 - brightness if _is_white_zero(image) else brightness)
 
 
 def _white(mode: str, largest: float) -> float:

@@ -4,10 +4,12 @@ waitress does the serving. Ours are two things: a body over the limit is counted
 application can refuse it in its own words, and a stop waits for the requests that were in flight when it came.
 """
 
+import functools
 import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -19,11 +21,16 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 from waitress.task import WSGITask
 
-THREADS: Final = 16
 CONNECTION_LIMIT: Final = 2_000
 MAX_HEADER_BYTES: Final = 64_000
 MAX_DISCARDED_BYTES: Final = 2_000_000_000
+MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
+MAX_UNSENT_BYTES: Final = 64_000_000
+IDLE_SECONDS: Final = 60
+RECEIVE_SECONDS: Final = 30  # for a request to arrive, and more time the more of its body has
+MIN_BYTES_PER_SECOND: Final = 10_000
 POLL_SECONDS: Final = 0.25
+SHED_HEADER: Final = "X_BODY_SHED"
 
 
 class ServerError(Exception):
@@ -47,6 +54,8 @@ class Server:
         self,
         application: Any,
         listener: socket.socket,
+        *,
+        threads: int,
         max_body_bytes: int,
         drain_seconds: float,
         on_drain: Callable[[], None],
@@ -60,17 +69,22 @@ class Server:
             application,
             map=self._map,
             sockets=[listener],
-            threads=THREADS,
+            threads=threads,
             ident="",
             connection_limit=CONNECTION_LIMIT,
             asyncore_use_poll=True,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=MAX_DISCARDED_BYTES,
-            inbuf_overflow=max_body_bytes + 1,  # above what is ever kept: nothing spills to disk
+            inbuf_overflow=max_body_bytes + 1,  # above what is ever kept, like the next: nothing spills to disk
+            outbuf_overflow=MAX_UNSENT_BYTES,
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=5,
         )
         self._waitress = cast("Any", server)
         self._waitress.channel_class = _Channel
         self._waitress.draining = False
+        self._waitress.adj.body_budget = _Budget(MAX_BUFFERED_BODIES * max_body_bytes)
+        self._next_cleanup = 0.0
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> int:
@@ -98,6 +112,12 @@ class Server:
 
     def _poll(self) -> None:
         wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=self._map, count=1)
+        now = time.monotonic()
+        if now >= self._next_cleanup:
+            self._next_cleanup = now + 1
+            for channel in list(self._waitress.active_channels.values()):
+                if _is_too_slow(channel.request, now):
+                    channel.will_close = True
 
     def _drain(self) -> None:
         """Wait for what is in flight now; then refuse connections and wait for what came in meanwhile."""
@@ -128,35 +148,93 @@ def _is_receiving_body(request: HTTPRequestParser | None) -> bool:
     return request is not None and request.headers_finished
 
 
-class _CappedBuffer(OverflowableBuffer):
-    """Keep a body in memory up to the limit; past it keep nothing, and count."""
+def _is_too_slow(request: Any, now: float) -> bool:
+    """Tell whether a request has been arriving for longer than its size excuses; a byte a second is no upload."""
+    if request is None:
+        return False
+    return bool(now - request.began > RECEIVE_SECONDS + request.body_bytes_received / MIN_BYTES_PER_SECOND)
 
-    def __init__(self, limit: int) -> None:
+
+class _Budget:
+    """The bytes that all bodies together may hold in memory."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        with self._lock:
+            if count > self._free_bytes:
+                return False
+            self._free_bytes -= count
+            return True
+
+    def give(self, count: int) -> None:
+        with self._lock:
+            self._free_bytes += count
+
+
+class _CappedBuffer(OverflowableBuffer):
+    """Keep a body in memory while it is within its own limit and the common budget; else keep nothing, and count."""
+
+    def __init__(self, limit: int, budget: _Budget, on_shed: Callable[[], None]) -> None:
         super().__init__(limit)
-        self.received = 0
+        self._budget = budget
+        self._on_shed = on_shed
+        self._received = 0
+        self._held = 0
+        self._keeps = True
 
     def __len__(self) -> int:
-        return self.received
+        return self._received
+
+    def __del__(self) -> None:
+        self._release()
 
     def append(self, data: bytes) -> None:
-        self.received += len(data)
-        if self.received < self.overflow:
+        self._received += len(data)
+        if not self._keeps:
+            return
+        if self._received >= self.overflow:
+            self._drop()
+        elif self._budget.take(len(data)):
+            self._held += len(data)
             super().append(data)
         else:
-            self.close()
-            self.buf, self.strbuf = None, b""
+            self._drop()
+            self._on_shed()
+
+    def close(self) -> None:
+        super().close()
+        self._release()
+
+    def _drop(self) -> None:
+        self._keeps = False
+        self.close()
+        self.buf, self.strbuf = None, b""
+
+    def _release(self) -> None:
+        held, self._held = self._held, 0
+        self._budget.give(held)
 
 
 class _Parser(HTTPRequestParser):
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self.began = time.monotonic()
+
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        limit = self.adj.inbuf_overflow
+        headers = cast("dict[str, str]", self.headers)
+        adj = cast("Any", self.adj)
+        headers.pop(SHED_HEADER, None)
         if self.body_rcv is not None:
-            self.body_rcv.buf = _CappedBuffer(limit)
-        if self.expect_continue and self.content_length >= limit:
+            on_shed = functools.partial(headers.__setitem__, SHED_HEADER, "1")
+            self.body_rcv.buf = _CappedBuffer(adj.inbuf_overflow, adj.body_budget, on_shed)
+        if self.expect_continue and self.content_length >= adj.inbuf_overflow:
             # The sender asked before sending the body: answer at once, without it.
             self.expect_continue = False
-            cast("dict[str, str]", self.headers)["CONNECTION"] = "close"
+            headers["CONNECTION"] = "close"
             self.completed = True
 
 

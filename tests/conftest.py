@@ -1,25 +1,18 @@
 import os
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from flask.testing import FlaskClient
 
 from app import Service, create_app
+from benchmarks.service import RunningServer, serving
 from config import Config, read_config
 from model_loader import Classifier, Outputs, Setting
 
 ROOT = Path(__file__).parents[1]
 SHIPPED_MODEL = ROOT / "bone_fracture_classifier.h5"
-START_SECONDS = 60
 
 
 def brightness(images: np.ndarray) -> Outputs:
@@ -53,63 +46,6 @@ def config() -> Config:
 @pytest.fixture
 def client(config: Config) -> FlaskClient:
     return create_app(config, Service(make_classifier())).test_client()
-
-
-@contextmanager
-def serving(**environment: str) -> Iterator["RunningServer"]:
-    """Run `python app.py` on a free port of the loopback address until the block ends."""
-    server = RunningServer(environment)
-    try:
-        yield server
-    finally:
-        server.end()
-        server.close()
-
-
-class RunningServer:
-    """A real server process, its address and what it printed."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by end; a pipe that nobody reads would fill up
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
-        settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | environment
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=ROOT,
-            env=clean | settings,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    @property
-    def output(self) -> str:
-        """What the process has printed so far."""
-        self._log.seek(0)
-        return self._log.read().decode()
-
-    def wait(self, route: str) -> "RunningServer":
-        """Return once the route answers 200."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if requests.get(self.url + route, timeout=5).status_code == 200:
-                    return self
-            except requests.ConnectionError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(f"{route} never answered 200: {self.output}")
-
-    def end(self) -> int:
-        """Stop the process, if it has not stopped yet; return its exit code."""
-        self.process.terminate()
-        return self.process.wait(START_SECONDS)
-
-    def close(self) -> None:
-        self._log.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
+import dataclasses
 import io
 import json
 import logging
 import re
 import tempfile
+import threading
+import time
 
 import numpy as np
 import pytest
 import requests
-from conftest import make_classifier
+from conftest import brightness, make_classifier
 from phantoms import encoded, phantom
 from PIL import Image
 
@@ -290,3 +293,57 @@ def test_check_says_what_to_set_where_a_file_does_not_fit(brightness_file, capsy
 def test_other_arguments_are_answered_with_the_usage(capsys):
     assert main(["serve"]) == 2
     assert "Usage" in capsys.readouterr().err
+
+
+def test_a_key_is_wanted_where_keys_are_configured():
+    config = read_config({"BONE_API_KEYS": "old-key,new-key"})
+    client = create_app(config, Service(make_classifier())).test_client()
+    for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "old"}, {"X-API-Key": "old-key,new-key"}, {"X-API-Key": "ñ"}):
+        response = send(client, headers=headers)
+        problem(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"].startswith("ApiKey")
+    for key in ("old-key", "new-key"):
+        assert send(client, headers={"X-API-Key": key}).status_code == 200
+    for route in ("/health", "/ready", "/model"):
+        assert client.get(route).status_code == 200
+    preflight = {"Origin": "https://clinic.example", "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=preflight).status_code == 200
+
+
+def test_a_key_is_never_written_into_an_error(monkeypatch, capsys):
+    monkeypatch.setenv("BONE_API_KEYS", "secret key")
+    assert main([]) == 1
+    printed = capsys.readouterr().err
+    assert "BONE_API_KEYS" in printed
+    assert "secret" not in printed
+
+
+def test_a_full_queue_is_answered_with_429_and_a_late_turn_with_504(config):
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(images):
+        started.set()
+        finish.wait(10)
+        return brightness(images)
+
+    config = dataclasses.replace(config, max_in_flight=1, max_queue=1, deadline_seconds=0.3)
+    app = create_app(config, Service(make_classifier(predict=slow)))
+    answers = {}
+
+    def ask(name):
+        answers[name] = send(app.test_client())
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("first", "second")]
+    threads[0].start()
+    assert started.wait(10)
+    threads[1].start()
+    time.sleep(0.1)
+    refused = send(app.test_client())
+    problem(refused, 429, "overloaded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert app.test_client().get("/health").status_code == 200
+    threads[1].join(10)
+    problem(answers["second"], 504, "deadline_exceeded")
+    finish.set()
+    threads[0].join(10)
+    assert answers["first"].status_code == 200

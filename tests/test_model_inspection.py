@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from conftest import serving
 
 from app import load
+from benchmarks.service import serving
 from config import read_config
 from model_inspection import ModelError, inspect_model, read_model_file
 from model_loader import MisfitError

@@ -3,11 +3,11 @@ import keras
 import numpy as np
 import pytest
 import requests
-from conftest import serving
 from models import BOTH, ENVIRONMENT, KERAS_2_ALONE, brightness_model, built
 from phantoms import encoded, phantom
 
 from app import load
+from benchmarks.service import serving
 from config import read_config
 from model_inspection import ModelError
 from model_loader import MisfitError

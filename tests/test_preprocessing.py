@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -305,6 +306,33 @@ def test_an_even_surface_is_blank(brightness):
 def test_a_radiograph_is_not_blank():
     assert not is_blank(phantom())
     assert not is_blank(Image.eval(phantom(), lambda value: value // 8))
+
+
+def run_length_bmp():
+    pixels = (b"\x40\x05" + b"\0\0") * 64 + b"\0\x01"
+    palette = b"".join(bytes([level] * 3 + [0]) for level in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, 64, 64, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + palette + pixels
+
+
+def test_a_bmp_that_pillow_decodes_in_python_is_refused():
+    assert Image.open(io.BytesIO(run_length_bmp())).tile[0][0] == "bmp_rle"
+    assert refusal(run_length_bmp()) == "unsupported_image"
+
+
+def test_samples_that_are_no_numbers_become_black_or_the_extremes():
+    samples = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
+    samples[0, :3] = np.nan, np.inf, -np.inf
+    decoded = np.asarray(decode(encoded(Image.fromarray(samples), "TIFF"), LIMIT))
+    assert decoded[0, :3].tolist() == [0, 255, 0]
+    assert decoded[1].tolist() == np.rint(samples[1] * 255).tolist()
+
+
+def test_an_image_of_nothing_but_zeros_stays_black():
+    for dtype in (np.uint16, np.int32, np.float32):
+        decoded = decode(encoded(Image.fromarray(np.zeros((40, 40), dtype)), "TIFF"), LIMIT)
+        assert decoded.getextrema() == (0, 0)
 
 
 # -- the network's input ------------------------------------------------------------------------------------------

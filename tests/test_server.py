@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 import requests
-from conftest import RunningServer, serving
 from phantoms import encoded, phantom
 from PIL import Image
+
+from benchmarks.service import RunningServer, serving
+from server import _Budget, _CappedBuffer, _is_too_slow
 
 LARGE = encoded(
     Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
@@ -193,6 +195,60 @@ def test_a_sender_who_is_too_slow_does_not_hold_up_a_stop_for_longer_than_the_li
             time.sleep(0.2)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(5) == 0
+
+
+def test_a_request_that_arrives_a_byte_a_second_is_cut_off_and_an_upload_is_not():
+    class Arriving:
+        def __init__(self, seconds, received):
+            self.began, self.body_bytes_received = 1000 - seconds, received
+
+    assert not _is_too_slow(None, 1000)
+    assert not _is_too_slow(Arriving(29, 0), 1000)
+    assert _is_too_slow(Arriving(31, 31), 1000)
+    assert not _is_too_slow(Arriving(120, 1_000_000), 1000)  # a slow line, but an upload
+    assert _is_too_slow(Arriving(200, 1_000_000), 1000)
+
+
+def test_bodies_together_hold_no_more_memory_than_the_budget():
+    budget, shed = _Budget(100), []
+    first, second = (_CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))
+    first.append(bytes(50))
+    second.append(bytes(40))
+    assert shed == []
+    second.append(bytes(15))  # 105 in all
+    assert shed == ["shed"]
+    assert (len(second), second.getfile().read()) == (55, b"")
+    assert (len(first), first.getfile().read()) == (50, bytes(50))
+    assert budget._free_bytes == 50
+    first.append(bytes(10))  # 60: over its own limit
+    assert first.getfile().read() == b""
+    assert shed == ["shed"]
+    assert budget._free_bytes == 100
+    third = _CappedBuffer(60, budget, lambda: shed.append("shed"))
+    third.append(bytes(30))
+    del third  # a sender that went away
+    assert budget._free_bytes == 100
+
+
+def test_a_body_beyond_the_common_budget_is_refused_as_overload(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_MAX_UPLOAD_MB="1") as server:
+        server.wait("/ready")
+        body = requests.Request("POST", server.url, files={"image": bytes(1_000_000)}).prepare()
+        start = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {body.headers['Content-Type']}\r\n"
+        start += f"Content-Length: {len(body.body)}\r\nConnection: close\r\n\r\n"
+        held = []
+        for _ in range(22):  # all but the last byte: more than twenty of the largest bodies
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            connection.sendall(start.encode() + body.body[:-1])
+            held.append(connection)
+        time.sleep(0.5)
+        statuses = []
+        for connection in held:
+            connection.sendall(body.body[-1:])
+            statuses.append(int(receive(connection).split()[1]))
+            connection.close()
+        assert set(statuses) == {415, 429}
+        assert predict(server, encoded(phantom())).status_code == 200
 
 
 def test_the_log_is_one_json_object_a_line_and_names_nobody(brightness_file):

@@ -1,0 +1,211 @@
+"""Requests made to hurt: each small to send, each claiming or unfolding to more than a service should take."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from tests.phantoms import encoded, phantom
+
+BOUNDARY = b"bomb"
+FORM = "multipart/form-data; boundary=bomb"
+SMALL = Image.fromarray(np.asarray(phantom(size=(96, 64))))
+
+
+def form(image: bytes) -> bytes:
+    return part('name="image"; filename="a"', image) + b"--bomb--\r\n"
+
+
+def part(disposition: str, value: bytes, more: bytes = b"") -> bytes:
+    return (
+        b"--bomb\r\nContent-Disposition: form-data; "
+        + disposition.encode()
+        + b"\r\n"
+        + more
+        + b"\r\n"
+        + value
+        + b"\r\n"
+    )
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, pixels: bytes = b"") -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(pixels, 9))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + data + chunk(b"IEND", b"")
+
+
+def small_png(*chunks: bytes) -> bytes:
+    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(SMALL))
+    return png(64, 96, *chunks, pixels=rows)
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    data = bytearray(encoded(SMALL, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def scans(count: int, size: tuple[int, int] = (480, 360)) -> bytes:
+    data = encoded(phantom(size=size), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + data[-2:]
+
+
+def bmp_of(width: int, height: int, compression: int = 0) -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, compression, 0, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 2000, 0, 0, 1078) + header + bytes(1024) + b"\x40\x05" * 500
+
+
+def tiff(*tags: tuple[int, int, int, int], following: int = 0) -> bytes:
+    """Return a TIFF of one directory with tags of (number, type, count, value)."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", following)
+
+
+def tiff_of(width: int, height: int, bits: int = 8, compression: int = 1, **more: int) -> bytes:
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, compression), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 100)]
+    return tiff(*tags, following=more.get("following", 0))
+
+
+def webp_of(width: int, height: int) -> bytes:
+    canvas = b"\x02\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    extended = b"VP8X" + struct.pack("<I", 10) + canvas
+    body = b"WEBP" + extended + b"ANIM" + struct.pack("<I", 6) + bytes(6)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def frames(image_format: str, count: int) -> bytes:
+    others = [Image.new("L", SMALL.size, 1 + index % 200) for index in range(count)]
+    return encoded(SMALL, image_format, save_all=True, append_images=others)
+
+
+def endless_pages() -> bytes:
+    data = bytearray(encoded(SMALL, "TIFF"))
+    first = struct.unpack_from("<I", data, 4)[0]
+    entries = struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+    return bytes(data)
+
+
+ZEROS = zlib.compress(bytes(60_000_000), 9)
+TEXT = {
+    "zTXt": chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000), 9)),
+    "iTXt": chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(1_000_000), 9)),
+    "tEXt": chunk(b"tEXt", b"k\0" + bytes(60_000)),
+}
+
+IMAGES: dict[str, bytes] = {
+    "PNG of 144 megapixels": png(12_000, 12_000, pixels=bytes(1000)),
+    "PNG of 144 megapixels, really inflated": png(12_000, 12_000, pixels=bytes(12_001 * 12_000)),
+    "PNG of 2^31 pixels a side": png(2**31 - 1, 2**31 - 1),
+    "PNG of one endless row": png(2**31 - 1, 32),
+    "PNG of one endless column": png(32, 2**31 - 1),
+    "PNG of 16-bit RGBA, 60 megapixels": png(7746, 7746, depth=16, colour=6),
+    "PNG whose pixels inflate beyond its size": png(64, 96, pixels=bytes(60_000_000)),
+    "PNG of 60 MB of text in one chunk": small_png(chunk(b"zTXt", b"k\0\0" + ZEROS)),
+    "PNG of 60 MB of international text": small_png(chunk(b"iTXt", b"k\0\1\0\0\0" + ZEROS)),
+    "PNG of 63 zTXt chunks": small_png(*[TEXT["zTXt"]] * 63),
+    "PNG of 63 iTXt chunks": small_png(*[TEXT["iTXt"]] * 63),
+    "PNG of 300 tEXt chunks": small_png(*[TEXT["tEXt"]] * 300),
+    "PNG with a colour profile of 60 MB": small_png(chunk(b"iCCP", b"p\0\0" + ZEROS)),
+    "PNG with EXIF of 15 MB": small_png(chunk(b"eXIf", b"II*\0" + bytes(15_000_000))),
+    "PNG of 100,000 empty chunks": small_png(*[chunk(b"teST", b"")] * 100_000),
+    "PNG that claims a billion frames": small_png(chunk(b"acTL", struct.pack(">II", 10**9, 0))),
+    "PNG of 300 frames": frames("PNG", 300),
+    "JPEG of 65,535 a side": jpeg_of(65_535, 65_535),
+    "JPEG of 8,000 a side": jpeg_of(8_000, 8_000),
+    "JPEG of one endless row": jpeg_of(65_535, 32),
+    "JPEG of 80 scans": scans(80),
+    "JPEG of 400 scans": scans(400),
+    "JPEG of 2,000 scans": scans(2_000),
+    "JPEG of 400 scans, 6 megapixels": scans(400, (3000, 2000)),
+    "JPEG of 10 MB of comments": encoded(SMALL, "JPEG")[:2]
+    + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 150
+    + encoded(SMALL, "JPEG")[2:],
+    "JPEG of 10 MB of EXIF": encoded(SMALL, "JPEG")[:2]
+    + (b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)) * 150
+    + encoded(SMALL, "JPEG")[2:],
+    "JPEG of 5 million empty segments": encoded(SMALL, "JPEG")[:2] + b"\xff\xfe\0\2" * 4_900_000,
+    "JPEG of 19 million fill bytes": encoded(SMALL, "JPEG")[:2] + b"\xff" * 19_000_000,
+    "JPEG of 9 million escaped bytes": encoded(SMALL, "JPEG")[:2] + b"\xff\0" * 9_500_000,
+    "JPEG of 9 million restarts": encoded(SMALL, "JPEG")[:2] + b"\xff\xd0" * 9_500_000,
+    "JPEG of 9 million extensions": encoded(SMALL, "JPEG")[:2] + b"\xff\xf5" * 9_500_000,
+    "PNG of 1.6 million empty chunks": small_png(*[chunk(b"teST", b"")] * 1_600_000),
+    "TIFF of 2^32 pixels a side": tiff_of(2**32 - 1, 2**32 - 1),
+    "TIFF of 100,000 a side": tiff_of(100_000, 100_000),
+    "TIFF of floats, 60 megapixels": tiff_of(7746, 7746, bits=32),
+    "TIFF, deflated, that claims 100 megapixels": tiff_of(10_000, 10_000, compression=8),
+    "TIFF whose pages go round in a circle": endless_pages(),
+    "TIFF of 300 pages": frames("TIFF", 300),
+    "TIFF with a tag of 2^31 values": tiff((256, 4, 2**31, 8), (257, 4, 1, 64), (262, 3, 1, 1)),
+    "TIFF with strips of 2^31 offsets": tiff(
+        (256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 2**31, 8), (279, 4, 2**31, 8)
+    ),
+    "TIFF of 65,535 tags": b"II*\0" + struct.pack("<IH", 8, 65_535) + struct.pack("<HHII", 256, 4, 1, 64) * 65_535,
+    "WebP of 16,383 a side": webp_of(16_383, 16_383),
+    "WebP of 2^24 pixels a side": webp_of(2**24, 2**24),
+    "WebP of 300 frames": frames("WEBP", 300),
+    "BMP of 2^31 pixels a side": bmp_of(2**31 - 1, 2**31 - 1),
+    "BMP of 60 megapixels": bmp_of(7746, 7746),
+    "BMP, run-length, of 50 megapixels": bmp_of(7000, 7000, 1),
+    "BMP of a negative height": bmp_of(7746, -7746),
+}
+
+FORMS: dict[str, bytes] = {
+    "9 parts": part('name="a"', b"x") * 9 + b"--bomb--\r\n",
+    "1,000 parts": part('name="a"', b"x") * 1_000 + b"--bomb--\r\n",
+    "200,000 parts": part('name="a"', b"") * 200_000 + b"--bomb--\r\n",
+    "1,000 files": part('name="image"; filename="a"', b"x") * 1_000 + b"--bomb--\r\n",
+    "a field of 10 MB": part('name="a"', bytes(10_000_000)) + b"--bomb--\r\n",
+    "a field of 10 MB of line breaks": part('name="a"', b"\r\n" * 5_000_000) + b"--bomb--\r\n",
+    "a field of 10 MB of boundaries cut short": part('name="a"', b"\r\n--bom" * 1_400_000) + b"--bomb--\r\n",
+    "a part's header of 10 MB": part('name="image"; filename="a"', b"x", b"X-Long: " + b"y" * 10_000_000 + b"\r\n")
+    + b"--bomb--\r\n",
+    "100,000 headers in one part": part('name="image"; filename="a"', b"x", b"X: y\r\n" * 100_000) + b"--bomb--\r\n",
+    "a file name of 1 MB": part('name="image"; filename="' + "a" * 1_000_000 + '"', b"x") + b"--bomb--\r\n",
+    "parts within parts": part(
+        'name="a"', part('name="b"', b"x") * 50, b"Content-Type: multipart/mixed; boundary=bomb\r\n"
+    )
+    + b"--bomb--\r\n",
+    "no end": part('name="image"; filename="a"', encoded(SMALL)),
+}
+
+
+def bombs() -> dict[str, bytes]:
+    """Return the body of every bomb by its name; the type of each is FORM."""
+    return {name: form(image) for name, image in IMAGES.items()} | FORMS
+
+
+def seeds() -> dict[str, bytes]:
+    """Return small good files of every accepted kind, to be damaged."""
+    deep = Image.fromarray(np.asarray(SMALL).astype(np.uint16) * 257)
+    buffer = io.BytesIO()
+    SMALL.convert("RGB").convert("CMYK").save(buffer, "JPEG")
+    return {
+        "PNG": encoded(SMALL),
+        "PNG of 16 bits": encoded(deep),
+        "PNG with alpha": encoded(SMALL.convert("RGBA")),
+        "PNG with a palette": encoded(SMALL.convert("P")),
+        "APNG": frames("PNG", 2),
+        "JPEG": encoded(SMALL, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
+        "progressive JPEG": encoded(SMALL, "JPEG", progressive=True),
+        "CMYK JPEG": buffer.getvalue(),
+        "TIFF": encoded(SMALL, "TIFF"),
+        "TIFF of 16 bits": encoded(deep, "TIFF"),
+        "TIFF of floats, deflated": encoded(
+            Image.fromarray(np.asarray(SMALL).astype(np.float32)), "TIFF", compression="tiff_deflate"
+        ),
+        "TIFF, LZW": encoded(SMALL, "TIFF", compression="tiff_lzw"),
+        "TIFF of JPEG": encoded(SMALL, "TIFF", compression="jpeg"),
+        "WebP": encoded(SMALL.convert("RGB"), "WEBP"),
+        "lossless WebP": encoded(SMALL.convert("RGB"), "WEBP", lossless=True),
+        "BMP": encoded(SMALL, "BMP"),
+    }

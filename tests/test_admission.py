@@ -1,0 +1,128 @@
+import threading
+import time
+
+import pytest
+
+from admission import Admission, AdmissionError, available_cores
+
+MOMENT = 0.05
+
+
+class Occupant:
+    """A thread that holds a place until it is told to leave."""
+
+    def __init__(self, admission, done=None):
+        self.leave = threading.Event()
+        self.error = None
+        self.done = [] if done is None else done
+        self.thread = threading.Thread(target=self.run, args=(admission,))
+        self.thread.start()
+        time.sleep(MOMENT)
+
+    def run(self, admission):
+        try:
+            with admission.place():
+                self.done.append(self)
+                self.leave.wait(10)
+        except AdmissionError as error:
+            self.error = error
+
+    def end(self):
+        self.leave.set()
+        self.thread.join(10)
+
+
+def test_as_many_work_at_once_as_there_are_places():
+    admission = Admission(2, 5, 10)
+    occupants = [Occupant(admission) for _ in range(4)]
+    assert (admission.working, admission.waiting) == (2, 2)
+    for occupant in occupants:
+        occupant.end()
+    assert (admission.working, admission.waiting) == (0, 0)
+    assert not any(occupant.error for occupant in occupants)
+
+
+def test_who_has_waited_longest_is_next():
+    admission = Admission(1, 5, 10)
+    order = []
+    occupants = [Occupant(admission, order) for _ in range(4)]
+    for occupant in occupants:
+        occupant.end()
+    assert order == occupants
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
+    admission = Admission(1, 1, 10)
+    admission._mean_seconds = 3.0
+    occupants = [Occupant(admission), Occupant(admission)]
+    with pytest.raises(AdmissionError) as refused, admission.place():
+        pass
+    assert refused.value.code == "overloaded"
+    assert refused.value.retry_after_seconds == 6  # two before it, three seconds each
+    for occupant in occupants:
+        occupant.end()
+
+
+def test_without_a_queue_there_is_no_waiting():
+    admission = Admission(1, 0, 10)
+    occupant = Occupant(admission)
+    with pytest.raises(AdmissionError), admission.place():
+        pass
+    occupant.end()
+    with admission.place():
+        assert admission.working == 1
+
+
+def test_who_waits_longer_than_the_limit_is_sent_away_and_holds_nothing():
+    admission = Admission(1, 5, 2 * MOMENT)
+    first, late = Occupant(admission), Occupant(admission)
+    late.thread.join(10)
+    assert late.error.code == "deadline_exceeded"
+    assert (admission.working, admission.waiting) == (1, 0)
+    first.end()
+    assert admission.working == 0
+
+
+def test_a_place_is_free_again_after_an_error():
+    admission = Admission(1, 0, 10)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), admission.place():
+            1 / 0  # noqa: B018
+    assert admission.working == 0
+
+
+def test_the_time_to_come_back_follows_the_measured_pace():
+    admission = Admission(2, 5, 10)
+    for _ in range(100):
+        with admission.place():
+            pass
+    assert admission._mean_seconds < 0.001
+    assert admission.retry_after_seconds() == 1
+
+
+def test_no_place_is_lost_when_many_come_go_and_give_up():
+    admission = Admission(3, 4, 0.002)
+    outcomes = []
+
+    def client():
+        for _ in range(200):
+            try:
+                with admission.place():
+                    time.sleep(0.0005)
+                    outcomes.append(admission.working)
+            except AdmissionError as error:
+                outcomes.append(error.code)
+
+    threads = [threading.Thread(target=client) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(outcomes) == 12 * 200
+    assert {outcome for outcome in outcomes if isinstance(outcome, str)} <= {"overloaded", "deadline_exceeded"}
+    assert max(outcome for outcome in outcomes if isinstance(outcome, int)) <= 3
+    assert (admission.working, admission.waiting) == (0, 0)
+
+
+def test_at_least_one_core_is_there():
+    assert available_cores() >= 1

@@ -1,0 +1,83 @@
+"""Judges a finished run and writes what it found: `python -m training.evaluate --help`."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from training.card import Sections, write_card
+from training.figures import (
+    Figure,
+    Judge,
+    calibration_figures,
+    headline,
+    heatmap_figures,
+    part_figures,
+    robustness_figures,
+    transfer_figures,
+)
+from training.manifest import add_data_argument, digest_manifest, read_manifest
+from training.outcome import load_outcome
+from training.pictures import draw_all
+from training.recipe import RECIPES, Recipe
+from training.train import RUNS
+
+
+def quality(figures: Sequence[Figure]) -> dict[str, Any]:
+    """Return the figures that travel inside the file: value, interval, n of images and of groups."""
+    kept = {}
+    for figure in figures:
+        estimate = figure.estimate
+        interval = [round(estimate.low, 4), round(estimate.high, 4)]
+        counts = {"images": estimate.images, "groups": estimate.groups}
+        kept[figure.key] = {"value": round(estimate.value, 4), "interval_95": interval, **counts}
+    return {"split": "grouped 5-fold cross-validation, out of fold", "figures": kept}
+
+
+def show(figure: Figure) -> str:
+    """Return one figure as one line of text."""
+    estimate = figure.estimate
+    aim = "" if figure.aim is None else f"  aim {figure.aim} {'met' if figure.is_met else 'missed'}"
+    interval = f"{estimate.low:.3f} to {estimate.high:.3f}"
+    return f"{estimate.value:.3f} ({interval}, n {estimate.images}, {estimate.groups} groups)  {figure.name}{aim}"
+
+
+def compute(judge: Judge, recipe: Recipe) -> Sections:
+    """Compute every figure."""
+    return Sections(
+        headline=list(headline(judge)),
+        calibration=list(calibration_figures(judge)),
+        heatmap=list(heatmap_figures(judge, recipe.size)),
+        robustness=list(robustness_figures(judge)),
+        transfer=list(transfer_figures(judge)),
+        parts=list(part_figures(judge)),
+    )
+
+
+def main() -> None:
+    """Compute every figure of a run, show them, and write them to the run's folder."""
+    parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="baseline")
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
+    chosen = parser.parse_args()
+    recipe, entries, run = RECIPES[chosen.recipe], read_manifest(chosen.data), chosen.runs / chosen.recipe
+    judge = Judge(entries, load_outcome(run, entries), run)
+    sections = compute(judge, recipe)
+    figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
+    (run / "figures.json").write_text(json.dumps(quality(figures), indent=1))
+    (run / "quality.json").write_text(
+        json.dumps(quality([*sections.headline, *sections.calibration, *sections.heatmap]))
+    )
+    for figure in figures:
+        print(show(figure))
+    if chosen.publish:
+        write_card(Path("MODEL_CARD.md"), judge, sections, recipe, digest_manifest(chosen.data))
+        draw_all(judge, Path("docs/images"))
+
+
+if __name__ == "__main__":
+    main()

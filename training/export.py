@@ -1,0 +1,108 @@
+"""Writes the file that the service loads: `python -m training.export --help`.
+
+The network trained on all images, its calibration folded into the weights, and beside them, as attributes of the
+file's root, everything that belongs to these weights: class order, operating point, input, prior, versions, figures.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.calibration import Calibration, choose_threshold, confidence, fit_calibration, prior
+from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest
+from training.network import PROBABILITIES, calibrate, join
+from training.outcome import load_outcome
+from training.recipe import RECIPES, Recipe
+from training.train import RUNS, load_head
+
+MODEL: Final = Path("bone_fracture_classifier.h5")
+
+
+def build_network(recipe: Recipe, run: Path, calibration: Calibration) -> keras.Model:
+    """Build the network from the head trained on all images, calibrated."""
+    network = join(recipe, load_head(recipe, run / "all.weights.h5"))
+    if not recipe.shows_evidence:
+        network = keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
+    calibrate(network, "known", calibration.known.scale, calibration.known.bias)
+    calibrate(network, "type", calibration.type.scale, calibration.type.bias)
+    return network
+
+
+def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw black, white, two ramps, noise, and a bright bar with a dark crack: uint8, (6, height, width, 1)."""
+    height, width = size
+    down, across = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 256, size)
+    bar = np.where(abs(across - width / 2) < width / 8, 200, 40) - np.where(abs(down - height / 2) < 2, 30, 0)
+    images = [down * 0, down * 0 + 255, across * 255 // (width - 1), down * 255 // (height - 1), noise, bar]
+    return np.stack(images)[..., None].astype(np.uint8)
+
+
+def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) -> None:
+    """Save the network without optimizer, then the golden group and the attributes, which Keras would drop."""
+    inputs = golden_inputs(network.input_shape[1:3])
+    answers = keras.Model(network.input, network.get_layer(PROBABILITIES).output)
+    probabilities = answers.predict_on_batch(inputs.astype(np.float32) / np.float32(255))
+    network.save(path, include_optimizer=False)
+    with h5py.File(path, "r+") as file:
+        group = file.create_group("bone_golden")
+        group.create_dataset("inputs", data=inputs, compression="gzip")
+        group.create_dataset("outputs", data=probabilities.astype(np.float32), compression="gzip")
+        for name, value in attributes.items():
+            file.attrs[f"bone_{name}"] = value
+
+
+def describe(recipe: Recipe, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
+    """List the attributes that state what the weights need and where they come from."""
+    return {
+        "class_names": ",".join(CLASS_NAMES),
+        "threshold": threshold,
+        "scaling": "unit",
+        "resize": "letterbox",
+        "prior": json.dumps({name: round(share, 4) for name, share in prior(entries).items()}),
+        "data_version": data_version,
+        "code_version": code_version(),
+        "recipe": json.dumps(dataclasses.asdict(recipe)),
+    }
+
+
+def code_version() -> str:
+    """Return the commit that trained, with a plus where files differ from it, or "unknown" outside a repository."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> None:
+    """Export a finished run."""
+    parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="baseline")
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--output", type=Path, default=MODEL)
+    parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
+    chosen = parser.parse_args()
+    recipe, entries, run = RECIPES[chosen.recipe], read_manifest(chosen.data), chosen.runs / chosen.recipe
+    outcome = load_outcome(run, entries)
+    calibration = fit_calibration(outcome.raw, entries)
+    threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
+    attributes = describe(recipe, entries, threshold, digest_manifest(chosen.data))
+    attributes["quality"] = (run / "quality.json").read_text()
+    network = build_network(recipe, run, calibration)
+    write_model(network, chosen.output, {"version": chosen.version, **attributes})
+    print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {threshold}")
+
+
+if __name__ == "__main__":
+    main()

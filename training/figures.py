@@ -1,0 +1,236 @@
+"""Every figure of the model card, computed from the out-of-fold answers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.calibration import choose_threshold, confidence, fit_calibration, log_odds
+from training.heatmap import centre_hits, peak_hits
+from training.manifest import Entry
+from training.metrics import (
+    Bools,
+    Estimate,
+    Floats,
+    auc,
+    balanced_accuracy,
+    bootstrap,
+    calibration_error,
+    excess_calibration_error,
+    share,
+)
+from training.outcome import Outcome, load_scores, load_split
+from training.splits import Rows, other_sources, typed_sources
+from training.views import DAMAGES, PLAIN
+
+FOLDS = "out of fold"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the card. `aim` is what the project set itself, at least or, with `at_most`, at most."""
+
+    key: str
+    name: str
+    split: str
+    estimate: Estimate
+    aim: float | None = None
+    at_most: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Say whether the figure itself, not its interval, reaches the aim."""
+        if self.aim is None:
+            return False
+        return self.estimate.value <= self.aim if self.at_most else self.estimate.value >= self.aim
+
+
+class Judge:
+    """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
+
+    def __init__(self, entries: Sequence[Entry], outcome: Outcome, run: Path) -> None:
+        self.entries, self.outcome, self.run = entries, outcome, run
+        self.labels = np.array([entry.label for entry in entries])
+        self.sources = np.array([entry.source for entry in entries])
+        self.core = np.array([entry.tier == "core" for entry in entries])
+        self.typed = np.array([entry.is_typed for entry in entries])
+        self.fractured = np.array([entry.is_fractured for entry in entries])
+        self.normal = self.labels == "normal"
+        self.other = self.labels == "other"
+        self.medical = np.array([entry.label == "other" and not entry.is_photograph for entry in entries])
+        self.fisura = self.labels == "fisura"
+        self.fractura = self.labels == "fractura"
+        self.known, self.kind = log_odds(outcome.probabilities)
+        self.groups = [entry.group for entry in entries]
+
+    @property
+    def right(self) -> Bools:
+        """Say where the likelier known class is the true one. (n,)."""
+        right: Bools = np.where(self.kind > 0, self.fisura, self.fractura)
+        return right
+
+    def estimate(self, metric: Callable[[Rows], float], chosen: Bools) -> Estimate:
+        """Compute a metric of rows, with its interval, over the chosen images."""
+        return bootstrap(metric, np.flatnonzero(chosen), self.groups)
+
+    def share(self, hits: Bools, chosen: Bools) -> Estimate:
+        """Compute the share of hits among the chosen images."""
+        return self.estimate(lambda rows: share(hits[rows]), chosen)
+
+    def type_auc(self, chosen: Bools) -> Estimate:
+        """Compute the AUC of fisura against fractura among the chosen typed images."""
+        return self.estimate(lambda rows: auc(self.kind[rows], self.fisura[rows]), chosen & self.typed)
+
+    def fracture_auc(self, chosen: Bools) -> Estimate:
+        """Compute the AUC of fractured against normal among the chosen."""
+        bones = chosen & (self.fractured | self.normal)
+        return self.estimate(lambda rows: auc(self.known[rows], self.fractured[rows]), bones)
+
+
+def headline(judge: Judge) -> Iterator[Figure]:
+    """Yield the rows of the project's own table that need the folds alone."""
+    everything = np.ones(len(judge.entries), bool)
+    fracatlas = judge.sources == "fracatlas"
+    accepted, rejected = judge.outcome.accepted, ~judge.outcome.accepted
+    yield Figure("type_auc", "fisura against fractura, AUC", FOLDS, judge.type_auc(everything), 0.88)
+    yield Figure("type_auc_core", "the same, core labels alone", FOLDS, judge.type_auc(judge.core), 0.88)
+    yield Figure(
+        "balanced_cut", "the same, balanced accuracy at a balanced cut", FOLDS, _balanced(judge, _cuts(judge)), 0.80
+    )
+    argmax = np.zeros(len(judge.entries))
+    yield Figure("balanced_argmax", "the same, at the file's argmax", FOLDS, _balanced(judge, argmax), 0.75)
+    yield Figure(
+        "fracture_auc", "fractured against normal in FracAtlas, AUC", FOLDS, judge.fracture_auc(fracatlas), 0.92
+    )
+    yield Figure("other_rejected", "`other` rejected", FOLDS, judge.share(rejected, judge.other), 0.99)
+    yield Figure("medical_rejected", "of them radiographs, CT, MRI", FOLDS, judge.share(rejected, judge.medical), 0.92)
+    for source in sorted(set(judge.sources[judge.normal])):
+        chosen = judge.normal & (judge.sources == source)
+        yield Figure(
+            f"normal_rejected_{source}", f"normal rejected, {source}", FOLDS, judge.share(rejected, chosen), 0.93
+        )
+    yield Figure("fisura_accepted", "fisura accepted", FOLDS, judge.share(accepted, judge.fisura), 0.50)
+    yield Figure("fractura_accepted", "fractura accepted", FOLDS, judge.share(accepted, judge.fractura), 0.70)
+    chosen = judge.fractured & fracatlas
+    yield Figure("fracatlas_accepted", "fractured accepted, FracAtlas", FOLDS, judge.share(accepted, chosen), 0.50)
+    for label, mask, aim in (("fisura", judge.fisura, 0.70), ("fractura", judge.fractura, 0.95)):
+        right = judge.share(judge.right, mask & accepted)
+        yield Figure(f"{label}_right", f"right class among accepted {label}", FOLDS, right, aim)
+
+
+def calibration_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield the calibration errors of `confidence`; untyped fractures have no truth to compare with."""
+    truth = ~(judge.labels == "fracture_untyped")
+    scores = judge.outcome.confidence
+    for key, name, chosen, aim in (
+        ("ece", "of all", truth, 0.02),
+        ("ece_accepted", "of the accepted", truth & judge.outcome.accepted, 0.04),
+    ):
+        excess = judge.estimate(
+            lambda rows: excess_calibration_error(scores[rows], judge.right[rows], repeats=20), chosen
+        )
+        whole = judge.estimate(lambda rows: calibration_error(scores[rows], judge.right[rows]), chosen)
+        title = f"calibration error of confidence {name}"
+        yield Figure(key, f"{title}, less a perfect model's", FOLDS, excess, aim, at_most=True)
+        yield Figure(f"{key}_whole", f"{title}, as it is", FOLDS, whole)
+
+
+def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
+    """Yield how often the evidence's peak is at a radiologist's box, and how often the image's centre is."""
+    chosen = judge.fractured & (judge.sources == "fracatlas") & np.array([bool(entry.boxes) for entry in judge.entries])
+    if chosen.any():
+        hits = peak_hits(judge.entries, judge.outcome.evidence, size)
+        yield Figure("peak_hit", "heat map's peak at a radiologist's box", FOLDS, judge.share(hits, chosen), 0.60)
+        centre = judge.share(centre_hits(judge.entries, size), chosen)
+        yield Figure("centre_hit", "for comparison: the image's centre at a box", FOLDS, centre)
+
+
+def robustness_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield the AUC that each kind of damage costs, type and fracture apart; the draws of groups are paired."""
+    bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
+    whole = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{PLAIN}"))
+    for damage in DAMAGES:
+        known, kind = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{damage}"))
+        aim = 0.05 if damage == "half_resolution" else 0.02
+        lost = judge.estimate(_loss(whole[1], kind, judge.fisura), judge.typed)
+        yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
+        lost = judge.estimate(_loss(whole[0], known, judge.fractured), bones)
+        yield Figure(
+            f"lost_fracture_{damage}", f"{damage}: AUC lost, fractured in FracAtlas", FOLDS, lost, aim, at_most=True
+        )
+
+
+def transfer_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`."""
+    calibration = fit_calibration(judge.outcome.raw, judge.entries)
+    threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
+    for source in typed_sources(judge.entries):
+        scores = _spread(judge, f"bones_without_{source}")
+        kind = log_odds(scores)[1]
+        chosen = judge.typed & (judge.sources == source)
+        metric = _auc_of(kind, judge.fisura)
+        name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
+        yield Figure(f"transfer_{source}", name, split, judge.estimate(metric, chosen), 0.72)
+    for source in other_sources(judge.entries):
+        scores = _spread(judge, f"other_without_{source}")
+        rejected = confidence(calibration.apply(scores)) < threshold
+        chosen = judge.other & (judge.sources == source)
+        name, split = f"`other` rejected, {source}", "trained without this source's `other`"
+        yield Figure(f"left_out_{source}", name, split, judge.share(rejected, chosen), 0.95)
+
+
+def part_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield the figures per source, tier and body part; a part with nothing to compare yields nan and is left out."""
+    parts = {f"source {name}": judge.sources == name for name in sorted(set(judge.sources))}
+    parts |= {f"tier {name}": judge.core == (name == "core") for name in ("core", "secondary")}
+    bodies = sorted({part for entry in judge.entries for part in entry.body_part.split("+") if part})
+    for body in bodies:
+        parts[f"body part {body}"] = np.array([body in entry.body_part.split("+") for entry in judge.entries])
+    for name, chosen in parts.items():
+        figures = _figures_of(judge, name, chosen)
+        yield from (figure for figure in figures if np.isfinite(figure.estimate.value))
+
+
+def _figures_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
+    accepted = judge.outcome.accepted
+    yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
+    yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
+    for label in ("fisura", "fractura", "fracture_untyped"):
+        share_accepted = judge.share(accepted, chosen & (judge.labels == label))
+        yield Figure(f"{label}_accepted", f"{name}: {label} accepted", FOLDS, share_accepted)
+    for label in ("normal", "other"):
+        share_rejected = judge.share(~accepted, chosen & (judge.labels == label))
+        yield Figure(f"{label}_rejected", f"{name}: {label} rejected", FOLDS, share_rejected)
+
+
+def _balanced(judge: Judge, cuts: Floats) -> Estimate:
+    called = judge.kind > cuts
+    return judge.estimate(lambda rows: balanced_accuracy(called[rows], judge.fisura[rows]), judge.typed)
+
+
+def _cuts(judge: Judge) -> Floats:
+    """Return the log-odds of fisura among the typed of the other folds: the cut at which both classes weigh alike."""
+    folds = np.array([entry.fold for entry in judge.entries])
+    cuts = np.zeros(len(folds))
+    for fold in np.unique(folds):
+        fisura = judge.fisura[judge.typed & (folds != fold)].mean()
+        cuts[folds == fold] = np.log(fisura / (1 - fisura))
+    return cuts
+
+
+def _auc_of(scores: Floats, positive: Bools) -> Callable[[Rows], float]:
+    return lambda rows: auc(scores[rows], positive[rows])
+
+
+def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], float]:
+    return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
+
+
+def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
+    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
+    part = load_split(judge.run, split)
+    scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
+    scores[part["rows"].astype(int)] = part[f"probabilities_{PLAIN}"]
+    return scores

@@ -1,0 +1,61 @@
+"""Which images a network learns from and which it is judged on. No group is ever on both sides of a fold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.manifest import CLASS_NAMES, Entry
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the manifest to learn from, and rows to judge on."""
+
+    name: str
+    train: Rows
+    score: Rows
+
+
+def plan_splits(entries: Sequence[Entry]) -> list[Split]:
+    """List the folds, then each source left out (bones and `other` apart), then all images, scored on none."""
+    folds = [fold_split(entries, fold) for fold in sorted({entry.fold for entry in entries})]
+    bones = [_leave_out(entries, source, "bones", _is_from(source)) for source in typed_sources(entries)]
+    others = [_leave_out(entries, source, "other", _is_other_from(source)) for source in other_sources(entries)]
+    return [*folds, *bones, *others, Split("all", np.arange(len(entries)), np.arange(0))]
+
+
+def fold_split(entries: Sequence[Entry], fold: int) -> Split:
+    """Hold one fold back. Groups that reach into it are checked to have no image elsewhere."""
+    held = np.array([entry.fold == fold for entry in entries])
+    inside, outside = ({entry.group for entry, h in zip(entries, held, strict=True) if h == side} for side in (1, 0))
+    if inside & outside:
+        raise ValueError(f"fold {fold} cuts the group {min(inside & outside)}")
+    return Split(f"fold_{fold}", np.flatnonzero(~held), np.flatnonzero(held))
+
+
+def typed_sources(entries: Sequence[Entry]) -> list[str]:
+    """List the sources that hold both fisura and fractura."""
+    kinds = [{entry.source for entry in entries if entry.label == name} for name in CLASS_NAMES]
+    return sorted(set.intersection(*kinds))
+
+
+def other_sources(entries: Sequence[Entry]) -> list[str]:
+    """List the sources of what is no limb bone."""
+    return sorted({entry.source for entry in entries if entry.label == "other"})
+
+
+def _leave_out(entries: Sequence[Entry], source: str, kind: str, belongs: Callable[[Entry], bool]) -> Split:
+    held = np.array([belongs(entry) for entry in entries])
+    return Split(f"{kind}_without_{source}", np.flatnonzero(~held), np.flatnonzero(held))
+
+
+def _is_from(source: str) -> Callable[[Entry], bool]:
+    return lambda entry: entry.source == source
+
+
+def _is_other_from(source: str) -> Callable[[Entry], bool]:
+    return lambda entry: entry.source == source and entry.label == "other"
