@@ -22,16 +22,19 @@ from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
+import dicom
 import explanation
+import preprocessing
 from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
+from dicom import DicomError
 from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
+from preprocessing import MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
 from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
 from uploads import StrictRequest, UploadError, checked, one_image, several_images
 
@@ -237,7 +240,7 @@ def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
     classifier = _classifier()
     with _admitted():
         with _timed("decode"):
-            image, facts = decode_with_facts(upload(), _config().max_pixels)
+            image, facts = decode(upload(), _config().max_pixels)
             blank = is_blank(image)
         inputs, outputs = (None, None) if blank else _run(classifier, image)
     verdict = _judge(classifier, outputs)
@@ -252,9 +255,26 @@ def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
     return body
 
 
+def decode(data: bytes, max_pixels: int) -> tuple[Image, DecoderFacts]:
+    """Decode a file of any accepted format to an upright 8-bit image, L or RGB. Raise ImageError or DicomError."""
+    if not dicom.is_dicom(data):
+        return preprocessing.decode_with_facts(data, max_pixels)
+    image, facts = dicom.decode_with_facts(data, max_pixels, MIN_SIDE_PIXELS)
+    return image, DecoderFacts(format="DICOM", rotated=0, mirrored=False, **facts._asdict())
+
+
+def classify(classifier: Classifier, image: Image) -> Verdict:
+    """Judge a decoded image; the network is not asked about a blank one. Raise OutputError."""
+    return _judge(classifier, None if is_blank(image) else classifier.predict(_inputs(classifier, image)))
+
+
+def _inputs(classifier: Classifier, image: Image) -> Images:
+    return prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+
+
 def _run(classifier: Classifier, image: Image) -> tuple[Images, Outputs]:
     with _timed("prepare"):
-        inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+        inputs = _inputs(classifier, image)
     with _timed("network"):
         return inputs, classifier.predict(inputs)
 
@@ -373,7 +393,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | UploadError() | ImageError() | AdmissionError():
+        case RequestError() | UploadError() | ImageError() | DicomError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}

@@ -31,7 +31,7 @@ _SIGNATURES: Final = (
     (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
     (re.compile(rb"BM"), "BMP"),
 )
-ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP"
+ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"  # DICOM is decoded by a module of its own
 _JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 _TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
 _MIRRORED: Final = (2, 4, 5, 7)
