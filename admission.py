@@ -12,6 +12,7 @@ from typing import Final
 
 SMOOTHING: Final = 0.1  # weight of the newest service time in the running mean
 FIRST_GUESS_SECONDS: Final = 0.1
+GIVE_WAY_SECONDS: Final = 0.1
 
 
 class AdmissionError(Exception):
@@ -34,6 +35,8 @@ class Admission:
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
         self._working = 0
+        self._idle = threading.Event()
+        self._idle.set()
         self._mean_seconds = FIRST_GUESS_SECONDS
 
     @property
@@ -65,10 +68,15 @@ class Admission:
         pending = len(self._waiting) + self._working
         return max(1, math.ceil(pending * self._mean_seconds / self._places))
 
+    def give_way(self) -> None:
+        """Let those who hold or wait for a place go first, for at most a tenth of a second."""
+        self._idle.wait(GIVE_WAY_SECONDS)
+
     def _enter(self) -> None:
         with self._lock:
             if self._working < self._places:
                 self._working += 1
+                self._idle.clear()
                 return
             if len(self._waiting) >= self._queue_length:
                 raise AdmissionError("overloaded", self.retry_after_seconds())
@@ -92,6 +100,8 @@ class Admission:
                 self._waiting.popleft().set()
             else:
                 self._working -= 1
+                if self._working == 0:
+                    self._idle.set()
 
 
 def available_cores() -> int:

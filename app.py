@@ -11,39 +11,42 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flask import Flask, Request, Response, current_app, g, jsonify, make_response, render_template, request
+from flask import Flask, Response, current_app, g, jsonify, make_response, render_template, request
 from flask_cors import CORS
 from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
 from werkzeug.http import HTTP_STATUS_CODES
 
+import dicom
 import explanation
+import preprocessing
 from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
+from dicom import DicomError
 from logs import LOGGER, configure_logs
 from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
+from metrics import CONTENT_TYPE, Metrics
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode_with_facts, is_blank, prepare
-from server import SHED_HEADER, Server, ServerError, bind
+from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
+from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
+from uploads import StrictRequest, UploadError, checked, one_image, several_images
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
 MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
 ALWAYS_ANSWERED: Final = ("health", "static")
-EXPLANATIONS: Final = 1  # at a time; apart from plain predictions
-RUNS_THE_NETWORK: Final = ("predict",)
+RUNS_THE_NETWORK: Final = ("predict", "predict_batch")
 SHED: Final = "HTTP_" + SHED_HEADER
 SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
+EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 PAGE_HEADERS: Final = {
@@ -86,28 +89,17 @@ class Service:
         self.draining = True
 
 
-class StrictRequest(Request):
-    """A request whose uploads stay in memory and whose broken multipart bodies raise ValueError."""
-
-    def make_form_data_parser(self) -> FormDataParser:
-        """Return a parser that does not swallow what it cannot parse."""
-        parser = super().make_form_data_parser()
-        parser.silent = False
-        return parser
-
-    def _get_file_stream(self, *_: object, **__: object) -> BytesIO:
-        return BytesIO()
-
-
 def create_app(config: Config, service: Service) -> Flask:
     """Build the application around its settings and a service whose classifier may arrive later."""
     app = Flask(__name__)
     app.request_class = StrictRequest
+    admission = Admission(places(config), config.max_queue, config.deadline_seconds)
     app.config.update(
         BONE=config,
         SERVICE=service,
-        ADMISSION=Admission(places(config), config.max_queue, config.deadline_seconds),
-        EXPLANATIONS=Admission(EXPLANATIONS, 0, config.deadline_seconds),
+        ADMISSION=admission,
+        METRICS=Metrics(in_flight=lambda: admission.working, queue_depth=lambda: admission.waiting),
+        EXPLANATIONS=Admission(EXPLANATIONS_AT_ONCE, 0, config.deadline_seconds),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -122,7 +114,9 @@ def create_app(config: Config, service: Service) -> Flask:
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/model")(model)
+    app.get("/metrics")(prometheus)
     app.post("/predict")(predict)
+    app.post("/predict/batch")(predict_batch)
     app.register_error_handler(Exception, problem)
     return app
 
@@ -150,6 +144,7 @@ def begin_request() -> None:
     sent_id = request.headers.get("X-Request-ID", "")
     g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
     g.outcome = None
+    g.code = ""
     g.stages = {}
     if request.method == "OPTIONS" or request.endpoint in ALWAYS_ANSWERED:
         return
@@ -157,6 +152,9 @@ def begin_request() -> None:
         raise RequestError("draining")
     if _service().classifier is None:
         raise RequestError("not_ready")
+    if request.endpoint == "predict_batch":
+        request.max_content_length = _config().max_batch_bytes
+        request.max_form_parts = _config().max_batch + MAX_FORM_PARTS
     if request.endpoint in RUNS_THE_NETWORK:
         _check_key()
         if SHED in request.environ:
@@ -178,15 +176,18 @@ def end_request(response: Response) -> Response:
     response.headers.setdefault("Cache-Control", "no-store")
     if g.stages:
         response.headers["Server-Timing"] = ", ".join(f"{stage};dur={ms}" for stage, ms in _stages().items())
-    rule = request.url_rule
+    seconds = time.perf_counter() - g.started
+    route = request.url_rule.rule if request.url_rule else None  # never the path as sent: it may hold a name
+    _metrics().count_request(route or "none", response.status_code, g.code, seconds)
+    _metrics().observe_stages(g.stages)
     logger.info(
         "request",
         extra={
             "requestId": g.request_id,
             "method": request.method,
-            "route": rule.rule if rule else None,  # never the path as sent: it may hold a name
+            "route": route,
             "status": response.status_code,
-            "ms": round((time.perf_counter() - g.started) * 1000, 1),
+            "ms": round(seconds * 1000, 1),
             "bytes": request.content_length or 0,
             "outcome": g.outcome,
         },
@@ -225,23 +226,53 @@ def model() -> Response:
     return jsonify(_classifier().describe() | {"serviceVersion": VERSION, "intendedUse": INTENDED_USE[_language()]})
 
 
+def prometheus() -> Response:
+    """Give the series that Prometheus scrapes."""
+    classifier = _classifier()
+    facts = {"sha256": classifier.sha256, "version": classifier.stated.get("version"), "engine": classifier.engine}
+    _metrics().name_model({name: str(fact) for name, fact in facts.items()} | {"service_version": VERSION})
+    return Response(_metrics().text(), content_type=CONTENT_TYPE)
+
+
 def predict() -> Response:
     """Classify the radiograph in the form field `image`; `?detail=1` and `?explain=1` add how and where."""
-    explain = _asks_for("explain")
-    with _explanations().place() if explain else nullcontext():
-        return jsonify(_predict(explain=explain))
+
+    def upload() -> bytes:
+        return one_image(request, _config().max_upload_bytes)
+
+    if not _asks_for("explain"):
+        return jsonify(_predict(upload, explain=False))
+    with _explanations().place():
+        return jsonify(_predict(upload, explain=True))
 
 
-def _predict(*, explain: bool) -> dict[str, Any]:
-    """Decode, prepare, predict, answer."""
+def predict_batch() -> Response:
+    """Classify several radiographs in repeated form fields `image`: answers or errors, in their order."""
+    uploads = several_images(request, _config().max_batch)
+    results = [_answer_or_problem(data) for data in uploads]
+    g.outcome = f"{sum('code' not in result for result in results)} of {len(results)} answered"
+    return jsonify(results=results)
+
+
+def _answer_or_problem(data: bytes) -> dict[str, Any]:
+    """Return what /predict would answer for one image of several; an error stays its own."""
+    try:
+        return _predict(lambda: checked(data, _config().max_upload_bytes), explain=False)
+    except Exception as error:  # noqa: BLE001 whatever it is, it must not harm the other images
+        return _problem_of(error)
+
+
+def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
+    """Decode, prepare, predict, answer; the upload is read once there is a place."""
     classifier = _classifier()
-    with _admission().place():
+    with _admitted():
         with _timed("decode"):
-            image, facts = decode_with_facts(_uploaded_image(), _config().max_pixels)
+            image, facts = decode(upload(), _config().max_pixels)
             blank = is_blank(image)
         inputs, outputs = (None, None) if blank else _run(classifier, image)
     verdict = _judge(classifier, outputs)
     g.outcome = verdict.predicted_class or "none"
+    _metrics().count_verdict(g.outcome, verdict.confidence / 10_000, _brightness(classifier, inputs))
     body = answer(verdict, none_of_them(classifier.class_names, _language()))
     if explain:
         with _timed("explain"):
@@ -251,9 +282,26 @@ def _predict(*, explain: bool) -> dict[str, Any]:
     return body
 
 
+def decode(data: bytes, max_pixels: int) -> tuple[Image, DecoderFacts]:
+    """Decode a file of any accepted format to an upright 8-bit image, L or RGB. Raise ImageError or DicomError."""
+    if not dicom.is_dicom(data):
+        return preprocessing.decode_with_facts(data, max_pixels)
+    image, facts = dicom.decode_with_facts(data, max_pixels, MIN_SIDE_PIXELS)
+    return image, DecoderFacts(format="DICOM", rotated=0, mirrored=False, **facts._asdict())
+
+
+def classify(classifier: Classifier, image: Image) -> Verdict:
+    """Judge a decoded image; the network is not asked about a blank one. Raise OutputError."""
+    return _judge(classifier, None if is_blank(image) else classifier.predict(_inputs(classifier, image)))
+
+
+def _inputs(classifier: Classifier, image: Image) -> Images:
+    return prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+
+
 def _run(classifier: Classifier, image: Image) -> tuple[Images, Outputs]:
     with _timed("prepare"):
-        inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+        inputs = _inputs(classifier, image)
     with _timed("network"):
         return inputs, classifier.predict(inputs)
 
@@ -264,6 +312,11 @@ def _judge(classifier: Classifier, outputs: Outputs | None) -> Verdict:
     return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
 
 
+def _brightness(classifier: Classifier, inputs: Images | None) -> float | None:
+    """Return the mean of what the network saw, 0 to 1."""
+    return None if inputs is None else float(inputs.mean()) / (1 if classifier.scaling == "unit" else 255)
+
+
 def _explain(
     classifier: Classifier, image: Image, inputs: Images | None, outputs: Outputs | None, verdict: Verdict
 ) -> dict[str, Any]:
@@ -272,17 +325,10 @@ def _explain(
     if inputs is not None and outputs is not None:
         content = content_of((image.height, image.width), classifier.input_size, classifier.resize)
         question = explanation.Question(inputs, outputs, content, verdict.best)
-        relevance = explanation.find_relevance(classifier.predict, question, _give_way)
+        relevance = explanation.find_relevance(classifier.predict, question, _admission().give_way)
     drawn = explanation.draw(relevance, image, classifier.channels)
     name = verdict.class_names[verdict.best]
     return explanation.answer(drawn, caveat(name, _language(), asked=outputs is not None))
-
-
-def _give_way() -> None:
-    """Let plain predictions go first, for at most a tenth of a second."""
-    until = time.monotonic() + 0.1
-    while _admission().working and time.monotonic() < until:
-        time.sleep(0.002)
 
 
 def _detail(classifier: Classifier, verdict: Verdict, facts: DecoderFacts) -> dict[str, Any]:
@@ -307,6 +353,15 @@ def _detail(classifier: Classifier, verdict: Verdict, facts: DecoderFacts) -> di
 
 
 @contextmanager
+def _admitted() -> Iterator[None]:
+    """Hold a place for decoding and the network; the wait for it is a stage like the others."""
+    asked = time.perf_counter()
+    with _admission().place():
+        g.stages["queue"] = time.perf_counter() - asked
+        yield
+
+
+@contextmanager
 def _timed(stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
@@ -324,25 +379,31 @@ def _asks_for(extra: str) -> bool:
 
 
 def problem(error: Exception) -> Response:
-    """Turn an error into application/problem+json (RFC 9457); one that nobody foresaw is logged in full."""
+    """Turn an error into application/problem+json (RFC 9457)."""
+    body = _problem_of(error)
+    g.outcome = g.code = body["code"]
+    response = jsonify(body)
+    response.status_code = body["status"]
+    response.content_type = "application/problem+json"
+    response.headers.update(_headers(error))
+    return response
+
+
+def _problem_of(error: Exception) -> dict[str, Any]:
+    """Return the JSON object of an error; one that nobody foresaw is logged in full."""
     code, facts = _code_and_facts(error)
     if code == "internal_error":
         logger.error("internal_error", exc_info=error, extra={"requestId": g.request_id})
     status, message = error_message(code, _language(), facts)
-    g.outcome = code
-    response = jsonify(
-        success=0,
-        message=message,
-        type="about:blank",
-        title=HTTP_STATUS_CODES[status],
-        status=status,
-        code=code,
-        requestId=g.request_id,
-    )
-    response.status_code = status
-    response.content_type = "application/problem+json"
-    response.headers.update(_headers(error))
-    return response
+    return {
+        "success": 0,
+        "message": message,
+        "type": "about:blank",
+        "title": HTTP_STATUS_CODES[status],
+        "status": status,
+        "code": code,
+        "requestId": g.request_id,
+    }
 
 
 def _headers(error: Exception) -> dict[str, str]:
@@ -359,7 +420,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | ImageError() | AdmissionError():
+        case RequestError() | UploadError() | ImageError() | DicomError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}
@@ -375,39 +436,25 @@ def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
 
 def _too_large() -> tuple[str, dict[str, Any]]:
     """Tell a body that can only hold too large an image from a form of too many parts or fields."""
-    if (request.content_length or 0) > _config().max_body_bytes:
+    if request.endpoint != "predict_batch" and (request.content_length or 0) > _config().max_body_bytes:
         return "image_too_large", {"limit_mb": _config().max_upload_bytes / 1e6}
     return "request_too_large", {}
-
-
-def _uploaded_image() -> bytes:
-    """Return the bytes of the one file in the form field `image`. Raise RequestError."""
-    try:
-        files = [file for file in request.files.getlist("image") if file.filename]
-    except ValueError:
-        raise RequestError("malformed_request") from None
-    if not files:
-        raise RequestError("missing_image")
-    if len(files) > 1:
-        raise RequestError("several_images")
-    data: bytes = files[0].read()
-    if not data:
-        raise RequestError("empty_image")
-    if len(data) > _config().max_upload_bytes:
-        raise RequestError("image_too_large", limit_mb=_config().max_upload_bytes / 1e6)
-    return data
 
 
 def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
 
 
+def _admission() -> Admission:
+    return cast("Admission", current_app.config["ADMISSION"])
+
+
 def _explanations() -> Admission:
     return cast("Admission", current_app.config["EXPLANATIONS"])
 
 
-def _admission() -> Admission:
-    return cast("Admission", current_app.config["ADMISSION"])
+def _metrics() -> Metrics:
+    return cast("Metrics", current_app.config["METRICS"])
 
 
 def _service() -> Service:
@@ -461,6 +508,7 @@ def main(arguments: list[str]) -> int:
 
 def serve(config: Config) -> int:
     """Bind the port, answer at once, load the model meanwhile, until asked to stop. Raise ServerError."""
+    keep_memory_flat()
     configure_logs(sys.stdout)
     warnings.filterwarnings("ignore", module=r"PIL\b")  # what it warns of in a file, decode mends or refuses
     for name, resembled in unknown_variables(os.environ).items():
@@ -472,7 +520,7 @@ def serve(config: Config) -> int:
         app,
         listener,
         threads=places(config) + config.max_queue + SPARE_THREADS,
-        max_body_bytes=config.max_body_bytes,
+        body_limits=BodyLimits(config.max_body_bytes, {"/predict/batch": config.max_batch_bytes}),
         drain_seconds=config.drain_seconds,
         on_drain=service.drain,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
+LARGEST_IN_A_BATCH: Final = 5  # images of the largest size that a batch may hold together; more small ones fit
 PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check speaks first
 
 
@@ -29,6 +30,7 @@ class Config:
     input_size: int | None
     max_upload_bytes: int
     max_pixels: int
+    max_batch: int
     cors_origins: tuple[str, ...]
     language: Literal["es", "en"]
     api_keys: tuple[str, ...] | None
@@ -41,6 +43,11 @@ class Config:
     def max_body_bytes(self) -> int:
         """Return the largest request body: one image and what multipart puts around it."""
         return self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """Return the largest body of several images together."""
+        return min(self.max_batch, LARGEST_IN_A_BATCH) * self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,7 @@ SETTINGS: Final = (
         _whole(1024, PILLOW_MAX_PIXELS),
         "largest image in pixels, judged before decoding",
     ),
+    Setting("max_batch", "BONE_MAX_BATCH", "16", _whole(1, 256), "most images in one `POST /predict/batch`"),
     Setting(
         "cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "origins whose pages may call the API, with commas between"
     ),

@@ -53,8 +53,8 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     ),
     "request_too_large": ErrorMessage(
         413,
-        "El formulario trae demasiadas partes o campos: envía solo la imagen.",
-        "The form has too many parts or fields: send the image alone.",
+        "La petición trae demasiado: envía menos imágenes, o más pequeñas, y ningún otro campo.",
+        "The request holds too much: send fewer images, or smaller ones, and no other fields.",
     ),
     "too_many_pixels": ErrorMessage(
         413,
@@ -103,6 +103,29 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     ),
 }
 
+REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sentence, where the error states a reason
+    "modality": ErrorMessage(
+        415,
+        "El archivo DICOM es de la modalidad {modality}, que no es una radiografía: envía {accepted}.",
+        "The DICOM file is of the modality {modality}, which is no radiograph: send {accepted}.",
+    ),
+    "unknown_modality": ErrorMessage(
+        415,
+        "El archivo DICOM no dice ser una radiografía: su modalidad debe ser {accepted}.",
+        "The DICOM file does not say that it is a radiograph: its modality must be {accepted}.",
+    ),
+    "no_pixels": ErrorMessage(
+        415,
+        "El archivo DICOM no contiene ninguna imagen: envía el objeto que la contiene.",
+        "The DICOM file holds no image: send the object that holds it.",
+    ),
+    "encoding": ErrorMessage(
+        415,
+        "Los píxeles del archivo DICOM están codificados de un modo no admitido: expórtalo sin comprimir.",
+        "The pixels of the DICOM file are encoded in a way that is not accepted: export it uncompressed.",
+    ),
+}
+
 INTENDED_USE: Final[Mapping[Language, str]] = {
     "es": "Ayuda para investigación y triaje; no es un producto sanitario y no sustituye la lectura de un radiólogo.",
     "en": "Research and triage aid; not a medical device and no substitute for a radiologist's reading.",
@@ -123,8 +146,11 @@ CAVEATS: Final[Mapping[bool, Mapping[Language, str]]] = {
 
 
 def error_message(code: str, language: Language, facts: Mapping[str, object]) -> tuple[int, str]:
-    """Return the status and the sentence of an error code, its facts filled in. Raise KeyError for an unknown code."""
-    message = ERRORS[code]
+    """Return the status and the sentence of an error code, its facts filled in. Raise KeyError for an unknown code.
+
+    A fact named `reason` chooses the sentence of that reason.
+    """
+    message = REASONS[str(facts["reason"])] if "reason" in facts else ERRORS[code]
     template = message.es if language == "es" else message.en
     return message.status, template.format_map(facts)
 

@@ -18,6 +18,7 @@ Scaling = Literal["unit", "none"]
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, or PNG chunks
+MAX_PAGES_COUNTED: Final = 100
 MAX_EXIF_BYTES: Final = 1_000_000
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
@@ -30,10 +31,10 @@ _SIGNATURES: Final = (
     (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), "TIFF"),
     (re.compile(rb"BM"), "BMP"),
 )
-ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP"
+ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"  # DICOM is decoded by a module of its own
+_JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 _TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
 _MIRRORED: Final = (2, 4, 5, 7)
-_JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,8 +107,8 @@ def decode_with_facts(data: bytes, max_pixels: int) -> tuple[Image.Image, Decode
         inverted=_is_white_zero(image),
         rotated=_TURNED_DEGREES.get(orientation, 0),
         mirrored=orientation in _MIRRORED,
-        frames=getattr(image, "n_frames", 1),
         original_size=(image.height, image.width),
+        frames=_frames(image),  # last: it leaves the first page of a TIFF
     )
     return _turn_upright(converted, orientation), facts
 
@@ -143,6 +144,18 @@ def content_of(image_size: tuple[int, int], size: tuple[int, int], resize: Resiz
 def is_blank(image: Image.Image) -> bool:
     """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel."""
     return bool(max(ImageStat.Stat(image).stddev) < BLANK_DEVIATION)
+
+
+def _frames(image: Image.Image) -> int:
+    """Count frames; the pages of a TIFF, which Pillow finds one by one in Python, up to MAX_PAGES_COUNTED."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(getattr(image, "n_frames", 1))
+    try:
+        for page in range(1, MAX_PAGES_COUNTED):
+            image.seek(page)
+    except Exception:  # noqa: BLE001 the end, or a later page that is damaged, which harms nobody
+        return page
+    return MAX_PAGES_COUNTED
 
 
 def _recognise(data: bytes) -> str:

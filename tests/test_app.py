@@ -295,6 +295,60 @@ def test_other_arguments_are_answered_with_the_usage(capsys):
     assert "Usage" in capsys.readouterr().err
 
 
+def test_a_key_is_wanted_where_keys_are_configured():
+    config = read_config({"BONE_API_KEYS": "old-key,new-key"})
+    client = create_app(config, Service(make_classifier())).test_client()
+    for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "old"}, {"X-API-Key": "old-key,new-key"}, {"X-API-Key": "ñ"}):
+        response = send(client, headers=headers)
+        problem(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"].startswith("ApiKey")
+    for key in ("old-key", "new-key"):
+        assert send(client, headers={"X-API-Key": key}).status_code == 200
+    for route in ("/health", "/ready", "/model"):
+        assert client.get(route).status_code == 200
+    preflight = {"Origin": "https://clinic.example", "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=preflight).status_code == 200
+
+
+def test_a_key_is_never_written_into_an_error(monkeypatch, capsys):
+    monkeypatch.setenv("BONE_API_KEYS", "secret key")
+    assert main([]) == 1
+    printed = capsys.readouterr().err
+    assert "BONE_API_KEYS" in printed
+    assert "secret" not in printed
+
+
+def test_a_full_queue_is_answered_with_429_and_a_late_turn_with_504(config):
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(images):
+        started.set()
+        finish.wait(10)
+        return brightness(images)
+
+    config = dataclasses.replace(config, max_in_flight=1, max_queue=1, deadline_seconds=0.3)
+    app = create_app(config, Service(make_classifier(predict=slow)))
+    answers = {}
+
+    def ask(name):
+        answers[name] = send(app.test_client())
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in ("first", "second")]
+    threads[0].start()
+    assert started.wait(10)
+    threads[1].start()
+    time.sleep(0.1)
+    refused = send(app.test_client())
+    problem(refused, 429, "overloaded")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert app.test_client().get("/health").status_code == 200
+    threads[1].join(10)
+    problem(answers["second"], 504, "deadline_exceeded")
+    finish.set()
+    threads[0].join(10)
+    assert answers["first"].status_code == 200
+
+
 def test_detail_says_how_the_answer_came_about(client):
     response = send(client, grey(153), "?detail=1")
     found = body(response)
@@ -315,10 +369,10 @@ def test_detail_says_how_the_answer_came_about(client):
         },
         "model": {"sha256": "0" * 64, "version": None},
     }
-    assert list(milliseconds) == ["decode", "prepare", "network", "total"]
+    assert list(milliseconds) == ["queue", "decode", "prepare", "network", "total"]
     assert 0 < milliseconds["decode"] <= milliseconds["total"]
     assert re.fullmatch(
-        r"decode;dur=[\d.]+, prepare;dur=[\d.]+, network;dur=[\d.]+, total;dur=[\d.]+",
+        r"queue;dur=[\d.]+, decode;dur=[\d.]+, prepare;dur=[\d.]+, network;dur=[\d.]+, total;dur=[\d.]+",
         response.headers["Server-Timing"],
     )
 
@@ -378,57 +432,3 @@ def test_a_second_explanation_at_a_time_is_told_when_to_come_back(config):
         assert int(response.headers["Retry-After"]) >= 1
         assert send(client).status_code == 200
     assert send(client, query="?explain=1").status_code == 200
-
-
-def test_a_key_is_wanted_where_keys_are_configured():
-    config = read_config({"BONE_API_KEYS": "old-key,new-key"})
-    client = create_app(config, Service(make_classifier())).test_client()
-    for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "old"}, {"X-API-Key": "old-key,new-key"}, {"X-API-Key": "ñ"}):
-        response = send(client, headers=headers)
-        problem(response, 401, "unauthorized")
-        assert response.headers["WWW-Authenticate"].startswith("ApiKey")
-    for key in ("old-key", "new-key"):
-        assert send(client, headers={"X-API-Key": key}).status_code == 200
-    for route in ("/health", "/ready", "/model"):
-        assert client.get(route).status_code == 200
-    preflight = {"Origin": "https://clinic.example", "Access-Control-Request-Method": "POST"}
-    assert client.options("/predict", headers=preflight).status_code == 200
-
-
-def test_a_key_is_never_written_into_an_error(monkeypatch, capsys):
-    monkeypatch.setenv("BONE_API_KEYS", "secret key")
-    assert main([]) == 1
-    printed = capsys.readouterr().err
-    assert "BONE_API_KEYS" in printed
-    assert "secret" not in printed
-
-
-def test_a_full_queue_is_answered_with_429_and_a_late_turn_with_504(config):
-    started, finish = threading.Event(), threading.Event()
-
-    def slow(images):
-        started.set()
-        finish.wait(10)
-        return brightness(images)
-
-    config = dataclasses.replace(config, max_in_flight=1, max_queue=1, deadline_seconds=0.3)
-    app = create_app(config, Service(make_classifier(predict=slow)))
-    answers = {}
-
-    def ask(name):
-        answers[name] = send(app.test_client())
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in ("first", "second")]
-    threads[0].start()
-    assert started.wait(10)
-    threads[1].start()
-    time.sleep(0.1)
-    refused = send(app.test_client())
-    problem(refused, 429, "overloaded")
-    assert int(refused.headers["Retry-After"]) >= 1
-    assert app.test_client().get("/health").status_code == 200
-    threads[1].join(10)
-    problem(answers["second"], 504, "deadline_exceeded")
-    finish.set()
-    threads[0].join(10)
-    assert answers["first"].status_code == 200

@@ -2,18 +2,20 @@ import string
 
 import pytest
 
-from messages import ERRORS, error_message, none_of_them
+from messages import ERRORS, REASONS, error_message, none_of_them
+
+ALL = {**ERRORS, **REASONS}
 
 
-@pytest.mark.parametrize("code", ERRORS)
+@pytest.mark.parametrize("code", ALL)
 def test_both_languages_of_an_error_state_the_same_facts(code):
-    facts = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in ERRORS[code][1:]]
+    facts = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in ALL[code][1:]]
     assert facts[0] == facts[1]
 
 
-@pytest.mark.parametrize("code", ERRORS)
+@pytest.mark.parametrize("code", ALL)
 def test_an_error_has_a_client_or_server_status_and_two_sentences(code):
-    status, spanish, english = ERRORS[code]
+    status, spanish, english = ALL[code]
     assert 400 <= status < 600
     assert spanish != english
     assert spanish.endswith(".")
@@ -24,6 +26,14 @@ def test_facts_are_filled_in():
     assert error_message("image_too_small", "en", {"limit": 32}) == (
         422,
         "The image is too small: each side must be at least 32 pixels.",
+    )
+
+
+def test_a_reason_chooses_its_own_sentence():
+    facts = {"reason": "modality", "modality": "CT", "accepted": "CR, DX"}
+    assert error_message("unsupported_image", "en", facts) == (
+        415,
+        "The DICOM file is of the modality CT, which is no radiograph: send CR, DX.",
     )
 
 

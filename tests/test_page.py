@@ -244,6 +244,7 @@ def test_the_language_is_switched_and_remembered(service, visitor):
     choose(page, film("none"), film("fisura"))
     assert page.inner_text("#heat-note") == "Ninguna zona destaca."
     page.click("[data-language=en]")
+    page.wait_for_selector("[data-language=en][aria-pressed=true]")
     assert title(page) == "None of the known classes"
     page.locator("#visit .row").nth(1).click()
     page.locator("#heat-note [lang=en]").wait_for()

@@ -220,7 +220,7 @@ def test_bodies_together_hold_no_more_memory_than_the_budget():
     assert (len(second), second.getfile().read()) == (55, b"")
     assert (len(first), first.getfile().read()) == (50, bytes(50))
     assert budget._free_bytes == 50
-    first.append(bytes(10))  # 60: over its own limit
+    first.append(bytes(11))  # 61: over its own limit
     assert first.getfile().read() == b""
     assert shed == ["shed"]
     assert budget._free_bytes == 100

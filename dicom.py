@@ -1,0 +1,408 @@
+"""From the bytes of a DICOM file to an upright 8-bit image. Nothing else of the file leaves this module.
+
+Only the elements named in _ELEMENTS are read, none of them about a patient; what pydicom would log or warn of is
+switched off, and no exception of its goes further, since their texts quote the file.
+"""
+
+import functools
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are stored as
+MAX_READS: Final = 100_000  # elements, items and fragments of a file; a radiograph has some hundreds
+MAX_JPEG_SCANS: Final = 64
+SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
+
+# Defined terms of Modality, PS3.3 C.7.3.1.1.1, and the retired ones: the only text of a file that goes out.
+_OTHER_MODALITIES: Final = frozenset(
+    "ANN AR ASMT AU BDUS BI BMD CD CF CFM CP CS CT CTPROTOCOL DD DF DG DM DMS DOC DS EC ECG EEG EMG EOG EPS ES FA FID"
+    " FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA"
+    " PLAN POS PR PT PX REG RESP RF RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR"
+    " SRF ST STAIN TEXTUREMAP TG US VA VF VIDD XAPROTOCOL XC".split()
+)
+_ELEMENTS: Final = (
+    "TransferSyntaxUID Modality SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows"
+    " Columns BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope ModalityLUTSequence"
+    " WindowCenter WindowWidth VOILUTFunction VOILUTSequence RedPaletteColorLookupTableDescriptor"
+    " GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData"
+    " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTableLengths"
+    " PixelData".split()
+)
+_IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_EXPLICIT: Final = "1.2.840.10008.1.2.1"
+_NATIVE: Final = (_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED)
+_RLE: Final = "1.2.840.10008.1.2.5"
+_DECODERS: Final = {  # transfer syntax -> the function of imagecodecs that decodes a frame
+    "1.2.840.10008.1.2.4.50": "jpeg8_decode",  # baseline
+    "1.2.840.10008.1.2.4.51": "jpeg8_decode",  # extended, 8 or 12 bits
+    "1.2.840.10008.1.2.4.57": "jpeg8_decode",  # lossless
+    "1.2.840.10008.1.2.4.70": "jpeg8_decode",  # lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80": "jpegls_decode",
+    "1.2.840.10008.1.2.4.81": "jpegls_decode",  # near-lossless
+    "1.2.840.10008.1.2.4.90": "jpeg2k_decode",  # lossless
+    "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
+}
+_PHOTOMETRIC: Final = {
+    1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"),
+    3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
+}
+
+
+class DicomError(Exception):
+    """A DICOM file that is no usable image: a code of the API's error table and the facts its sentence states."""
+
+    def __init__(self, code: str, **facts: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.facts = facts
+
+
+def is_dicom(data: bytes) -> bool:
+    """Tell whether the bytes begin as a DICOM file does: a preamble of 128 bytes, then DICM."""
+    return data[128:132] == b"DICM"
+
+
+class DicomFacts(NamedTuple):
+    """What the file says of its pixels: bits stored, whether it counts from white, frames, (height, width)."""
+
+    bits: int
+    inverted: bool
+    frames: int
+    original_size: tuple[int, int]
+
+
+def decode(data: bytes, max_pixels: int, min_side: int) -> Image.Image:
+    """Decode a DICOM file to an 8-bit image; see `decode_with_facts`."""
+    return decode_with_facts(data, max_pixels, min_side)[0]
+
+
+def decode_with_facts(data: bytes, max_pixels: int, min_side: int) -> tuple[Image.Image, DicomFacts]:
+    """Decode the first frame as it is meant to be shown: 8-bit, mode L where it is grey and RGB where it is not.
+
+    Raises DicomError: unsupported_image (with a `reason`: modality, unknown_modality, no_pixels, encoding),
+    too_many_pixels (of all frames) and image_too_small (`min_side` in pixels), all judged before any pixel is
+    decoded; unreadable_image for what is damaged.
+    """
+    try:
+        dataset, syntax = _read(data, max_pixels)
+        _check(dataset, max_pixels, min_side)
+        return _show(dataset, _first_frame(dataset, syntax)), _facts(dataset)
+    except DicomError:
+        raise
+    except Exception:  # noqa: BLE001 a damaged file raises whatever its parser runs into, with the file's words in it
+        raise DicomError("unreadable_image") from None
+
+
+@functools.cache
+def _pydicom() -> Any:
+    """Import pydicom (0.2 s, 40 MB: only where a DICOM file comes) and make it silent."""
+    import pydicom  # noqa: PLC0415
+    from pydicom import config  # noqa: PLC0415
+
+    config.settings.reading_validation_mode = config.IGNORE
+    for name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "rle"):
+        logging.getLogger(name).disabled = True
+    warnings.filterwarnings("ignore", module=r"(pydicom|dicom|pylibjpeg|openjpeg|rle|jpeg_ls)\b")
+    return pydicom
+
+
+class _Source(BytesIO):
+    """A file in memory that refuses endless reading and remembers being asked for more than it holds."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._reads = 0
+        self._came_up_short = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise DicomError("unreadable_image")
+        found = super().read(size)
+        self._came_up_short |= 0 < len(found) < (size or 0)
+        return found
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the last element reached beyond the end."""
+        return self._came_up_short or self.tell() > self._size
+
+
+def _read(data: bytes, max_pixels: int) -> tuple[Any, str]:
+    """Return the elements that matter, up to the pixels, and the transfer syntax. Pixels stay encoded."""
+    source = _Source(data)
+    source.seek(132)
+    meta = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    syntax = str(meta.TransferSyntaxUID)
+    if syntax not in (*_NATIVE, _RLE, *_DECODERS):
+        raise DicomError("unsupported_image", reason="encoding")
+    if syntax == _DEFLATED:
+        source = _Source(_inflate(data[source.tell() :], max_pixels))
+    implicit, little = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
+    dataset = _elements(source, implicit=implicit, little=little)
+    if "PixelData" not in dataset and source.is_truncated:
+        raise DicomError("unreadable_image")
+    dataset.set_original_encoding(implicit, little)
+    dataset.file_meta = meta
+    return dataset, syntax
+
+
+def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any = None) -> Any:
+    pydicom = _pydicom()
+    from pydicom.filereader import data_element_generator  # noqa: PLC0415
+
+    tags = [pydicom.tag.Tag(name) for name in _ELEMENTS]
+    found = {}
+    for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
+        found[element.tag] = element
+        if element.tag == pydicom.tag.Tag("PixelData"):
+            break
+    return pydicom.dataset.FileMetaDataset(found) if stop_when else pydicom.Dataset(found)
+
+
+def _inflate(data: bytes, max_pixels: int) -> bytes:
+    """Inflate a deflated data set up to what the largest image takes: 16-bit grey or 8-bit colour, and a header."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(data, 3 * max_pixels + 1_000_000)
+    if inflater.unconsumed_tail:
+        raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+    if not inflater.eof:
+        raise DicomError("unreadable_image")
+    return inflated
+
+
+def _check(dataset: Any, max_pixels: int, min_side: int) -> None:
+    """Refuse what is no radiograph, is stored in a way that is not taken, or has a size outside the limits."""
+    modality = str(dataset.get("Modality", ""))
+    if modality not in MODALITIES:
+        _refuse_modality(modality)
+    if "PixelData" not in dataset:
+        raise DicomError("unsupported_image", reason="no_pixels")
+    height, width, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
+    if height * width * max(frames, 1) > max_pixels:
+        raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+    if min(height, width) < min_side:
+        raise DicomError("image_too_small", limit=min_side)
+    is_known = str(dataset.PhotometricInterpretation) in _PHOTOMETRIC.get(int(dataset.SamplesPerPixel), ())
+    if not is_known or int(dataset.BitsAllocated) not in (8, 16):
+        raise DicomError("unsupported_image", reason="encoding")
+    if not 1 <= int(dataset.BitsStored) <= int(dataset.BitsAllocated):
+        raise DicomError("unreadable_image")
+
+
+def _facts(dataset: Any) -> DicomFacts:
+    return DicomFacts(
+        bits=int(dataset.BitsStored),
+        inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
+        frames=max(1, int(dataset.get("NumberOfFrames") or 1)),
+        original_size=(int(dataset.Rows), int(dataset.Columns)),
+    )
+
+
+def _refuse_modality(modality: str) -> None:
+    accepted = ", ".join(MODALITIES)
+    if modality in _OTHER_MODALITIES:
+        raise DicomError("unsupported_image", reason="modality", modality=modality, accepted=accepted)
+    raise DicomError("unsupported_image", reason="unknown_modality", accepted=accepted)
+
+
+def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
+    """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states."""
+    place = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", frame, place)
+        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            precision, height, width, components = struct.unpack_from(">BHHB", frame, place + 4)
+            return precision, height, width, components
+        if marker >> 8 != 0xFF or length < 2 or marker == 0xFFDA:
+            raise DicomError("unreadable_image")
+        place += 2 + length
+
+
+def _jpeg_2000_frame(frame: bytes) -> tuple[int, int, int, int]:
+    """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states."""
+    start = frame.index(b"\xff\x4f\xff\x51")  # within the boxes of a .jp2, which some files keep
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    components, precision = struct.unpack_from(">HB", frame, start + 40)
+    return (precision & 0x7F) + 1, bottom - top, right - left, components
+
+
+def _first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Decode the first frame: (height, width) of samples or (height, width, 3) of RGB."""
+    if syntax in _NATIVE:
+        return _native_frame(dataset, syntax)
+    from pydicom.encaps import get_frame  # noqa: PLC0415
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    pixels = _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
+    is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
+    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has turned it to RGB
+        return np.asarray(Image.fromarray(pixels, mode="YCbCr").convert("RGB"))
+    return pixels
+
+
+def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
+
+    decoder: Any = get_decoder(syntax)
+    pixels, _ = decoder.as_array(dataset, index=0, correct_unused_bits=False)
+    return np.asarray(pixels)
+
+
+def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
+    """Decode the byte planes of an RLE frame, PS3.5 annex G; Pillow unpacks each, and never more than it holds."""
+    height, width, components = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    sample_bytes = int(dataset.BitsAllocated) // 8
+    count, *starts = struct.unpack_from("<16I", frame)
+    if count != components * sample_bytes:
+        raise DicomError("unreadable_image")
+    ends = [*starts[1:count], len(frame)]
+    one_row = (height * width, 1)
+    planes = [
+        np.asarray(Image.frombytes("L", one_row, frame[start:end], "packbits", "L")).reshape(height, width)
+        for start, end in zip(starts[:count], ends, strict=True)
+    ]
+    order = f">u{sample_bytes}"  # the most significant plane of a sample comes first
+    samples = [
+        np.stack(planes[first : first + sample_bytes], axis=2).view(order)[..., 0].astype(order[1:])
+        for first in range(0, count, sample_bytes)
+    ]
+    return samples[0] if components == 1 else np.stack(samples, axis=2)
+
+
+def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
+    """Decode a JPEG, JPEG-LS or JPEG 2000 frame; one that is not of the size its header states is never begun."""
+    import imagecodecs  # noqa: PLC0415
+
+    is_jpeg = frame[:2] == b"\xff\xd8"
+    is_whole = frame.rstrip(b"\0").endswith(b"\xff\xd9")  # libjpeg fills what is missing with grey
+    if is_jpeg and not (is_whole and frame.count(b"\xff\xda") <= MAX_JPEG_SCANS):
+        raise DicomError("unreadable_image")
+    precision, *shape = _jpeg_frame(frame) if is_jpeg else _jpeg_2000_frame(frame)
+    stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
+    if shape != stated or precision > int(dataset.BitsAllocated):
+        raise DicomError("unreadable_image")
+    pixels = getattr(imagecodecs, _DECODERS[syntax])(frame)
+    if pixels.shape not in (tuple(shape), tuple(shape[:2])):
+        raise DicomError("unreadable_image")
+    return np.asarray(pixels)
+
+
+def _show(dataset: Any, pixels: NDArray[Any]) -> Image.Image:
+    """Turn decoded samples into what a viewer shows."""
+    bits = int(dataset.BitsStored)
+    if pixels.ndim == 3:
+        return Image.fromarray((pixels >> max(bits - 8, 0)).astype(np.uint8))
+    shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
+    samples = (pixels.astype(np.uint16) >> shift) & (2**bits - 1)  # above the stored bits may stand an overlay
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return Image.fromarray(_palette(dataset, bits)[samples])
+    return Image.fromarray(_brightness(dataset, bits, samples)[samples])
+
+
+def _palette(dataset: Any, bits: int) -> NDArray[np.uint8]:
+    """Return the colour of each possible sample: (2^bits, 3)."""
+    from pydicom.pixels.processing import apply_color_lut  # noqa: PLC0415
+
+    samples = np.arange(2**bits, dtype=np.uint8 if bits <= 8 else np.uint16)
+    colours = apply_color_lut(samples, dataset)
+    return (colours >> (8 * (colours.itemsize - 1))).astype(np.uint8)
+
+
+def _brightness(dataset: Any, bits: int, samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the brightness of each possible sample: modality LUT, then VOI LUT or the first window, then polarity.
+
+    The formulas are those of PS3.3 C.11.1 and C.11.2, applied to the 2^bits possible samples, not to every pixel.
+    """
+    stored = np.arange(2**bits, dtype=np.int64)
+    if int(dataset.get("PixelRepresentation", 0)) == 1:
+        stored[2 ** (bits - 1) :] -= 2**bits
+    values, white = _modality_values(dataset, stored)
+    window = _window(dataset)
+    if dataset.get("VOILUTSequence"):
+        values, white = _look_up(dataset.VOILUTSequence[0], np.rint(values).astype(np.int64))
+        shares = values / white
+    elif window:
+        shares = _windowed(values, *window)
+    elif white:
+        shares = values / white
+    else:
+        shares = (
+            _unwindowed(stored, samples, bits) if values[1] >= values[0] else 1 - _unwindowed(stored, samples, bits)
+        )
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        shares = 1 - shares
+    if not np.all(np.isfinite(shares)):
+        raise DicomError("unreadable_image")
+    return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
+
+
+def _modality_values(dataset: Any, stored: NDArray[np.int64]) -> tuple[NDArray[Any], float | None]:
+    """Apply the modality LUT or the rescale; the second value is the LUT's white, None where there is no LUT."""
+    if dataset.get("ModalityLUTSequence"):
+        return _look_up(dataset.ModalityLUTSequence[0], stored)
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    return stored * slope + intercept, None
+
+
+def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+    """Return what a look-up table gives for each value, and its white; values off its ends take its ends."""
+    _, first, bits = item.LUTDescriptor
+    data = item.LUTData
+    if isinstance(data, bytes):
+        entries = int(item.LUTDescriptor[0]) or 2**16
+        order = ">" if item.original_encoding[1] is False else "<"
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else f"{order}u2")[:entries]
+    table = np.asarray(data, dtype=np.float64)
+    return table[np.clip(values - int(first), 0, len(table) - 1)], 2.0 ** int(bits) - 1
+
+
+def _window(dataset: Any) -> tuple[float, float, str] | None:
+    """Return centre, width and function of the first window; None where there is none or its width means nothing."""
+    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    if centre is None or width is None or not width >= (1 if function == "LINEAR" else 1e-6):
+        return None
+    return centre, width, function
+
+
+def _first(value: Any) -> float | None:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = next(iter(value), None)
+    return None if value in (None, "") else float(value)
+
+
+def _windowed(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """Return the share of white, 0 to 1, that a window gives each value."""
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+    if function == "LINEAR":
+        centre, width = centre - 0.5, width - 1
+    return np.clip((values - centre) / max(width, 1e-9) + 0.5, 0, 1)
+
+
+def _unwindowed(stored: NDArray[np.int64], samples: NDArray[Any], bits: int) -> NDArray[np.float64]:
+    """Return the share of white of each stored value where the file says nothing of how to show it.
+
+    White is 2^b - 1 for the bits stored; where all 16 are, for the fewest usual bits that hold the largest sample,
+    since films of 10, 12 or 14 bits come that way. Samples below 0 have no such scale: smallest to largest.
+    """
+    present = np.zeros(len(stored), dtype=bool)
+    present[samples] = True
+    low, high = int(stored[present].min()), int(stored[present].max())
+    if low < 0:
+        return (stored - low) / max(high - low, 1)
+    white = float(stored.max())
+    if bits == 16:
+        white = min(white, next(2.0**used - 1 for used in SAMPLE_BITS if high < 2**used))
+    return stored / white

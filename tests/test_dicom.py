@@ -1,0 +1,462 @@
+import logging
+import struct
+import subprocess
+import sys
+import time
+import traceback
+import tracemalloc
+import warnings
+import zlib
+from contextlib import suppress
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+import pytest
+from conftest import ROOT, serving
+from dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
+from phantoms import encoded, phantom
+from PIL import Image
+from pydicom import uid
+
+import dicom
+from dicom import MODALITIES, DicomError, decode, is_dicom
+from messages import REASONS
+
+LIMIT = 50_000_000
+RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64): dark on the left, bright on the right
+RAMP[0] = 0  # the top row is dark, so that turning is seen
+RAMP[-1, -1] = 255
+WIDE = np.rint(RAMP * (4095 / 255)).astype(np.uint16)  # the same in 12 bits
+BELOW = (WIDE.astype(int) - 2048).astype(np.int16)  # the same, signed
+COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
+YBR = np.asarray(Image.fromarray(COLOUR).convert("YCbCr"))
+TWELVE = {"BitsStored": 12, "HighBit": 11}
+RAMP_IN_HUNDREDS = np.round(RAMP / 255 * 100)
+IDENTITY = look_up_table(np.arange(4096), 0, 12)
+MARKED = (WIDE | 0xA000).astype(np.uint16)  # an overlay in the unused bits
+PALETTE = {
+    "PhotometricInterpretation": "PALETTE COLOR",
+    **{f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")},
+    **{
+        f"{name}PaletteColorLookupTableData": (np.arange(256) * factor).astype("<u2").tobytes()
+        for name, factor in (("Red", 257), ("Green", 0), ("Blue", 128))
+    },
+}
+
+
+def windowed(centre, width, values=WIDE):
+    """PS3.3 C.11.2.1.2.1, written out."""
+    shares = (values - (centre - 0.5)) / (width - 1) + 0.5
+    return np.rint(np.clip(shares, 0, 1) * 255)
+
+
+def jpeg(pixels, **options):
+    return encoded(Image.fromarray(pixels), "JPEG", quality=98, **options)
+
+
+def jpeg_2000(pixels, **options):
+    return imagecodecs.jpeg2k_encode(pixels, level=0, **{"codecformat": "j2k"} | options)
+
+
+def lossless(pixels, bits):
+    return imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits)
+
+
+EXPLICIT, IMPLICIT = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian
+BIG, DEFLATED = uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian
+J2K, JLS, SV1 = uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1
+
+KNOWN = {
+    "8 bits": (dicom_file(RAMP), RAMP),
+    "12 bits": (dicom_file(WIDE, **TWELVE), RAMP),
+    "12 bits, implicit": (dicom_file(WIDE, IMPLICIT, **TWELVE), RAMP),
+    "12 bits, big endian": (dicom_file(WIDE, BIG, **TWELVE), RAMP),
+    "12 bits, deflated": (dicom_file(WIDE, DEFLATED, **TWELVE), RAMP),
+    "10 bits": (dicom_file(WIDE // 4, BitsStored=10, HighBit=9), RAMP),
+    "16 bits": (dicom_file(RAMP.astype(np.uint16) * 257), RAMP),
+    "16 bits that hold 12": (dicom_file(WIDE), RAMP),
+    "12 bits of a dark film": (dicom_file(WIDE // 8, **TWELVE), np.rint((WIDE // 8) * (255 / 4095))),
+    "12 bits with an overlay above": (dicom_file(MARKED, **TWELVE), RAMP),
+    "12 bits at the top": (dicom_file(WIDE << 4, BitsStored=12, HighBit=15), RAMP),
+    "signed, from the smallest to the largest": (dicom_file(BELOW, **TWELVE), RAMP),
+    "signed, none below zero": (dicom_file((WIDE // 2).astype(np.int16), **TWELVE), RAMP),
+    "MONOCHROME1": (dicom_file(WIDE, PhotometricInterpretation="MONOCHROME1", **TWELVE), 255 - RAMP),
+    "a slope below zero": (dicom_file(WIDE, RescaleSlope=-1, RescaleIntercept=4095, **TWELVE), 255 - RAMP),
+    "a window": (dicom_file(WIDE, WindowCenter=1000, WindowWidth=500, **TWELVE), windowed(1000, 500)),
+    "the first of two windows": (
+        dicom_file(WIDE, WindowCenter=[3000, 9], WindowWidth=[200, 9], **TWELVE),
+        windowed(3000, 200),
+    ),
+    "a window on MONOCHROME1": (
+        dicom_file(WIDE, WindowCenter=1000, WindowWidth=500, PhotometricInterpretation="MONOCHROME1", **TWELVE),
+        255 - windowed(1000, 500),
+    ),
+    "a window after a rescale": (
+        dicom_file(BELOW, RescaleSlope=2, RescaleIntercept=7, WindowCenter=0, WindowWidth=1000, **TWELVE),
+        windowed(0, 1000, 2.0 * BELOW + 7),
+    ),
+    "a window of width 1": (
+        dicom_file(WIDE, WindowCenter=2000.5, WindowWidth=1, **TWELVE),
+        np.where(WIDE > 2000, 255, 0),
+    ),
+    "a window of width 0, which means nothing": (dicom_file(WIDE, WindowCenter=9, WindowWidth=0, **TWELVE), RAMP),
+    "an exact window": (
+        dicom_file(WIDE, WindowCenter=1000, WindowWidth=500, VOILUTFunction="LINEAR_EXACT", **TWELVE),
+        np.rint(np.clip((WIDE - 1000.0) / 500 + 0.5, 0, 1) * 255),
+    ),
+    "a sigmoid": (
+        dicom_file(WIDE, WindowCenter=2000, WindowWidth=900, VOILUTFunction="SIGMOID", **TWELVE),
+        np.rint(255 / (1 + np.exp(-4 * (WIDE - 2000.0) / 900))),
+    ),
+    "a VOI LUT": (
+        dicom_file(WIDE, VOILUTSequence=[look_up_table(4095 - np.arange(4096), 0, 12)], **TWELVE),
+        255 - RAMP,
+    ),
+    "a VOI LUT, implicit": (dicom_file(WIDE, IMPLICIT, VOILUTSequence=[IDENTITY], **TWELVE), RAMP),
+    "a VOI LUT that is shorter than the samples": (
+        dicom_file(WIDE, VOILUTSequence=[look_up_table(np.arange(1000), 100, 12)], **TWELVE),
+        np.rint(np.clip(WIDE.astype(int) - 100, 0, 999) * (255 / 4095)),
+    ),
+    "a VOI LUT of 4,096 entries of 8 bits": (
+        dicom_file(WIDE, VOILUTSequence=[look_up_table(np.arange(4096) // 16, 0, 8)], **TWELVE),
+        WIDE // 16,
+    ),
+    "a VOI LUT goes before a window": (
+        dicom_file(WIDE, VOILUTSequence=[IDENTITY], WindowCenter=9, WindowWidth=9, **TWELVE),
+        RAMP,
+    ),
+    "a modality LUT": (
+        dicom_file(WIDE, ModalityLUTSequence=[look_up_table(4095 - np.arange(4096), 0, 12)], **TWELVE),
+        255 - RAMP,
+    ),
+    "a modality LUT of signed samples": (
+        dicom_file(BELOW, IMPLICIT, ModalityLUTSequence=[look_up_table(np.arange(4096), -2048, 12)], **TWELVE),
+        RAMP,
+    ),
+    "a modality LUT, then a window": (
+        dicom_file(
+            WIDE,
+            ModalityLUTSequence=[look_up_table(4095 - np.arange(4096), 0, 12)],
+            WindowCenter=1000,
+            WindowWidth=500,
+            **TWELVE,
+        ),
+        windowed(1000, 500, 4095.0 - WIDE),
+    ),
+    "the first of three frames": (
+        dicom_file(np.stack([WIDE, WIDE * 0, WIDE // 2]), NumberOfFrames=3, **TWELVE),
+        RAMP,
+    ),
+    "the first of two RLE frames": (
+        dicom_file(np.stack([WIDE, WIDE * 0]), compress=uid.RLELossless, NumberOfFrames=2, **TWELVE),
+        RAMP,
+    ),
+    "RGB": (dicom_file(COLOUR), COLOUR),
+    "RGB in planes": (
+        dicom_file(
+            np.ascontiguousarray(COLOUR.transpose(2, 0, 1))[np.newaxis].reshape(1, 48, 64, 3),
+            NumberOfFrames=1,
+            PlanarConfiguration=1,
+        ),
+        COLOUR,
+    ),
+    "RGB of 16 bits": (dicom_file(COLOUR.astype(np.uint16) * 257), COLOUR),
+    "YBR": (dicom_file(YBR, PhotometricInterpretation="YBR_FULL"), COLOUR),
+    "a palette": (dicom_file(RAMP, **PALETTE), np.stack([RAMP, RAMP * 0, RAMP // 2], axis=2)),
+    "RLE": (dicom_file(RAMP, compress=uid.RLELossless), RAMP),
+    "RLE of 12 bits": (dicom_file(WIDE, compress=uid.RLELossless, **TWELVE), RAMP),
+    "RLE, signed": (dicom_file(BELOW, compress=uid.RLELossless, **TWELVE), RAMP),
+    "RLE, RGB": (dicom_file(COLOUR, compress=uid.RLELossless), COLOUR),
+    "RLE, YBR": (dicom_file(YBR, compress=uid.RLELossless, PhotometricInterpretation="YBR_FULL"), COLOUR),
+    "JPEG": (encapsulated(jpeg(RAMP), uid.JPEGBaseline8Bit, RAMP), RAMP),
+    "JPEG, RGB": (
+        encapsulated(jpeg(COLOUR, subsampling=0), uid.JPEGBaseline8Bit, COLOUR, PhotometricInterpretation="YBR_FULL"),
+        COLOUR,
+    ),
+    "JPEG of 12 bits": (
+        encapsulated(imagecodecs.jpeg8_encode(WIDE, level=98, bitspersample=12), uid.JPEGExtended12Bit, WIDE, **TWELVE),
+        RAMP,
+    ),
+    "JPEG lossless": (encapsulated(lossless(RAMP, 8), SV1, RAMP), RAMP),
+    "JPEG lossless of 12 bits": (encapsulated(lossless(WIDE, 12), uid.JPEGLossless, WIDE, **TWELVE), RAMP),
+    "JPEG lossless of 16 bits": (encapsulated(lossless(WIDE * 16, 16), SV1, WIDE), np.rint(WIDE * 16 * (255 / 65535))),
+    "JPEG-LS": (encapsulated(imagecodecs.jpegls_encode(RAMP), JLS, RAMP), RAMP),
+    "JPEG-LS of 12 bits": (encapsulated(imagecodecs.jpegls_encode(WIDE), JLS, WIDE, **TWELVE), RAMP),
+    "JPEG-LS, signed": (
+        encapsulated(imagecodecs.jpegls_encode((BELOW & 4095).astype(np.uint16)), JLS, BELOW, **TWELVE),
+        RAMP,
+    ),
+    "JPEG-LS, RGB": (encapsulated(imagecodecs.jpegls_encode(COLOUR), JLS, COLOUR), COLOUR),
+    "JPEG 2000": (encapsulated(jpeg_2000(RAMP), J2K, RAMP), RAMP),
+    "JPEG 2000 of 12 bits": (encapsulated(jpeg_2000(WIDE, bitspersample=12), J2K, WIDE, **TWELVE), RAMP),
+    "JPEG 2000, signed": (encapsulated(jpeg_2000(BELOW, bitspersample=12), J2K, BELOW, **TWELVE), RAMP),
+    "JPEG 2000 in a .jp2": (encapsulated(jpeg_2000(RAMP, codecformat="jp2"), J2K, RAMP), RAMP),
+    "JPEG 2000, RGB": (encapsulated(jpeg_2000(COLOUR), J2K, COLOUR, PhotometricInterpretation="YBR_RCT"), COLOUR),
+}
+LOSSY = ("YBR", "JPEG", "JPEG, RGB", "RLE, YBR")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_file_gives_its_pixels(name):
+    data, expected = KNOWN[name]
+    assert is_dicom(data)
+    image = decode(data, LIMIT, 32)
+    assert image.mode == ("L" if expected.ndim == 2 else "RGB")
+    difference = np.abs(np.asarray(image).astype(int) - expected)
+    assert np.max(difference) <= (4 if name in LOSSY else 1)
+    if name not in LOSSY:
+        assert np.mean(difference) < 0.15  # 12 bits have more steps than 8: a half rounds either way
+
+
+def test_planes_are_put_together():
+    planes = np.ascontiguousarray(COLOUR.transpose(2, 0, 1))
+    dataset = read(dicom_file(COLOUR, PlanarConfiguration=1))
+    dataset.PixelData = planes.tobytes()
+    buffer = BytesIO()
+    dataset.save_as(buffer)
+    assert np.array_equal(np.asarray(decode(buffer.getvalue(), LIMIT, 32)), COLOUR)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_the_modalities_of_radiographs_are_taken(modality):
+    assert decode(dicom_file(RAMP, Modality=modality), LIMIT, 32).size == (64, 48)
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------
+
+
+def refusal(data, max_pixels=LIMIT):
+    with pytest.raises(DicomError) as caught:
+        decode(data, max_pixels, 32)
+    assert PATIENT not in repr(caught.value.facts)
+    assert set(caught.value.facts.get("reason", "modality").split()) <= set(REASONS)
+    return caught.value.code, caught.value.facts.get("reason")
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US", "SR", "RF"])
+def test_another_modality_is_named_in_the_refusal(modality):
+    with pytest.raises(DicomError) as caught:
+        decode(dicom_file(RAMP, Modality=modality), LIMIT, 32)
+    assert caught.value.facts == {"reason": "modality", "modality": modality, "accepted": "CR, DX, RG, XA, MG"}
+
+
+@pytest.mark.parametrize("modality", ["", PATIENT, "QUIJANO", "dx"])
+def test_what_is_no_modality_is_never_repeated(modality):
+    with pytest.raises(DicomError) as caught:
+        decode(dicom_file(RAMP, Modality=modality), LIMIT, 32)
+    assert caught.value.facts == {"reason": "unknown_modality", "accepted": "CR, DX, RG, XA, MG"}
+
+
+def test_a_file_without_pixels_is_refused_with_that_reason():
+    assert refusal(dicom_file(None)) == ("unsupported_image", "no_pixels")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encapsulated(b"\0\0\1\xb3", uid.MPEG2MPML, RAMP),
+        dicom_file(RAMP, BitsAllocated=32, BitsStored=32, HighBit=31),
+        dicom_file(RAMP, BitsAllocated=1, BitsStored=1, HighBit=0),
+        dicom_file(RAMP, PhotometricInterpretation="CMYK"),
+        dicom_file(RAMP, SamplesPerPixel=4),
+    ],
+)
+def test_an_encoding_that_is_not_taken_is_refused_with_that_reason(data):
+    assert refusal(data) == ("unsupported_image", "encoding")
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if "bits" in name or "RLE" in name])
+def test_a_truncated_file_is_refused_at_every_tenth_of_its_length(name):
+    data = KNOWN[name][0]
+    for tenths in range(1, 10):
+        cut = data[: len(data) * tenths // 10]
+        if is_dicom(cut):
+            assert refusal(cut)[0] in ("unreadable_image", "unsupported_image"), tenths
+    assert refusal(data[: len(data) - 100])[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000", "RLE"])
+def test_a_frame_that_ends_early_within_a_whole_file_is_refused(name):
+    from pydicom.encaps import get_frame
+
+    dataset = read(KNOWN[name][0])
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    for tenths in (1, 5, 9):
+        cut = encapsulated(frame[: len(frame) * tenths // 10], syntax, RAMP)
+        assert refusal(cut)[0] == "unreadable_image", tenths
+
+
+@pytest.mark.parametrize("side", [31, 1])
+def test_an_image_too_small_for_a_radiograph_is_refused(side):
+    assert refusal(dicom_file(np.zeros((side, 40), np.uint8)))[0] == "image_too_small"
+
+
+def test_pixels_of_all_frames_are_judged_from_the_header():
+    assert refusal(dicom_file(RAMP, Rows=20_000, Columns=20_000))[0] == "too_many_pixels"
+    assert refusal(dicom_file(RAMP[np.newaxis], NumberOfFrames=2_000_000))[0] == "too_many_pixels"
+    assert decode(dicom_file(RAMP), RAMP.size, 32).size == (64, 48)
+    assert refusal(dicom_file(RAMP), RAMP.size - 1)[0] == "too_many_pixels"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
+def test_a_frame_larger_than_its_header_says_is_never_decoded(name):
+    from pydicom.encaps import get_frame
+
+    dataset = read(KNOWN[name][0])
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    claimed = encapsulated(frame, str(dataset.file_meta.TransferSyntaxUID), RAMP[:40])
+    assert refusal(claimed)[0] == "unreadable_image"
+
+
+def test_a_jpeg_of_too_many_scans_is_refused():
+    data = jpeg(RAMP, progressive=True)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:-2] + data[last:-2] * 65 + data[-2:]
+    assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def test_a_deflated_bomb_is_not_inflated():
+    whole = dicom_file(RAMP, DEFLATED)
+    start = whole.index(b"1.2.840.10008.1.2.1.99") + len("1.2.840.10008.1.2.1.99")
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(bytes(200_000_000)) + deflater.flush()
+    tracemalloc.start()
+    assert refusal(whole[:start] + bomb, max_pixels=1_000_000)[0] == "too_many_pixels"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30_000_000
+
+
+def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x07" * 500_000  # 64 MB of sevens
+    tracemalloc.start()
+    try:
+        image = decode(encapsulated(frame, uid.RLELossless, RAMP), LIMIT, 32)
+        assert np.unique(np.asarray(image)).tolist() == [7]
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_endless_elements_are_not_read_to_their_end():
+    whole = dicom_file(None)
+    empty = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0)
+    started = time.perf_counter()
+    assert refusal(whole + empty * 2_000_000)[0] == "unreadable_image"
+    assert time.perf_counter() - started < 5
+
+
+def test_endless_fragments_are_not_put_together():
+    data = encapsulated(b"\0\0", uid.RLELossless, RAMP)
+    end = data.rindex(struct.pack("<HH", 0xFFFE, 0xE0DD))
+    fragment = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+    started = time.perf_counter()
+    assert refusal(data[:end] + fragment * 2_000_000 + data[end:])[0] == "unreadable_image"
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("name", ["12 bits", "a VOI LUT", "RLE of 12 bits", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
+def test_damaged_bytes_give_an_image_or_a_refusal_and_nothing_else(name):
+    data = KNOWN[name][0]
+    random = np.random.default_rng(6)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in random.integers(132, len(data), 4):
+            damaged[place] = random.integers(256)
+        with suppress(DicomError):
+            assert decode(bytes(damaged), LIMIT, 32).mode in ("L", "RGB")
+
+
+# -- what stays inside --------------------------------------------------------------------------------------------
+
+
+def test_nothing_about_the_patient_is_read():
+    for name in ("8 bits", "RLE", "12 bits, deflated"):
+        dataset, _ = dicom._read(KNOWN[name][0], LIMIT)
+        assert "PatientName" not in dataset
+        assert PATIENT not in str(dataset)
+
+
+QUOTABLE = [
+    {"WindowCenter": 1, "WindowWidth": 1},
+    {"Rows": 99},
+    {"Modality": PATIENT},
+    {"PhotometricInterpretation": PATIENT},
+    {"VOILUTFunction": PATIENT, "WindowCenter": 5, "WindowWidth": 5},
+]
+
+
+def test_no_warning_log_or_exception_quotes_the_file(caplog, recwarn):
+    warnings.simplefilter("always")
+    with caplog.at_level(logging.DEBUG):
+        for elements in QUOTABLE:
+            said = "".join(everything_said(dicom_file(RAMP, **elements)))
+            assert PATIENT not in said
+    assert PATIENT not in caplog.text
+    assert not [record for record in caplog.records if record.name.startswith("pydicom")]
+    assert not [warning for warning in recwarn if PATIENT in str(warning.message)]
+
+
+def everything_said(data):
+    """The traceback and the facts of the refusal, if the file is refused."""
+    try:
+        decode(data, LIMIT, 32)
+    except DicomError as error:
+        return [*traceback.format_exception(error), repr(error.facts)]
+    return []
+
+
+def test_pydicom_is_imported_only_where_a_dicom_file_comes():
+    code = "import sys, app; sys.exit(bool({'pydicom', 'imagecodecs'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# -- through the service ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(brightness_file):
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6") as running:
+        yield running.wait("/ready")
+
+
+def post(server, data, **params):
+    import requests
+
+    return requests.post(server.url + "/predict", files={"image": ("film.dcm", data)}, params=params, timeout=30)
+
+
+@pytest.mark.parametrize("kind", ["none", "fisura", "fractura"])
+def test_a_film_of_12_bits_and_its_twin_of_8_agree_within_1_percentage_point(server, kind):
+    film = np.asarray(phantom(kind, seed=3))
+    twelve = np.rint(film * (4095 / 255)).astype(np.uint16)
+    files = [
+        encoded(phantom(kind, seed=3)),
+        dicom_file(twelve, **TWELVE),
+        dicom_file(4095 - twelve, PhotometricInterpretation="MONOCHROME1", **TWELVE),
+        encapsulated(jpeg_2000(twelve, bitspersample=12), J2K, twelve, **TWELVE),
+    ]
+    answers = [post(server, data).json() for data in files]
+    for answer in answers[1:]:
+        assert answer["success"] == answers[0]["success"]
+        assert abs(answer["confidence"] - answers[0]["confidence"]) <= 1
+
+
+def test_a_refusal_reaches_the_caller_in_both_languages(server):
+    data = dicom_file(RAMP, Modality="CT")
+    spanish, english = post(server, data), post(server, data, lang="en")
+    assert spanish.status_code == english.status_code == 415
+    assert spanish.json()["code"] == "unsupported_image"
+    assert "de la modalidad CT" in spanish.json()["message"]
+    assert "of the modality CT" in english.json()["message"]
+
+
+def test_the_service_s_log_says_nothing_of_the_patient(server):
+    post(server, dicom_file(RAMP, Modality=PATIENT))
+    post(server, dicom_file(RAMP, Rows=99))
+    assert server.output.count('"route": "/predict"') >= 2
+    assert PATIENT not in server.output
+    assert "film.dcm" not in server.output

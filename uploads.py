@@ -1,0 +1,75 @@
+"""A request's body -> the bytes of its images: a multipart form, or the image itself as the body."""
+
+from io import BytesIO
+from typing import Final
+
+from flask import Request
+from werkzeug.datastructures import FileStorage
+from werkzeug.formparser import FormDataParser
+
+FIELD: Final = "image"
+RAW_TYPES: Final = frozenset(
+    """
+    image/png image/jpeg image/webp image/tiff image/bmp image/x-ms-bmp application/dicom application/octet-stream
+    """.split()
+)
+
+
+class UploadError(Exception):
+    """An upload that cannot be read: a code of the API's error table and the facts its sentence states."""
+
+    def __init__(self, code: str, **facts: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.facts = facts
+
+
+class StrictRequest(Request):
+    """A request whose uploads stay in memory and whose broken multipart bodies raise ValueError."""
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return a parser that does not swallow what it cannot parse."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+    def _get_file_stream(self, *_: object, **__: object) -> BytesIO:
+        return BytesIO()
+
+
+def one_image(request: Request, max_bytes: int) -> bytes:
+    """Return the one image in the form field `image`, or the body where its type is an image's. Raise UploadError."""
+    if request.mimetype in RAW_TYPES:
+        return checked(request.get_data(cache=False), max_bytes)
+    files = _files(request)
+    if len(files) > 1:
+        raise UploadError("several_images")
+    return checked(files[0].read(), max_bytes)
+
+
+def several_images(request: Request, max_images: int) -> list[bytes]:
+    """Return the images in the repeated form field `image`, unchecked, in their order. Raise UploadError."""
+    files = _files(request)
+    if len(files) > max_images:
+        raise UploadError("request_too_large")
+    return [file.read() for file in files]
+
+
+def checked(data: bytes, max_bytes: int) -> bytes:
+    """Return the bytes of one image, which must be neither none nor too many. Raise UploadError."""
+    if not data:
+        raise UploadError("empty_image")
+    if len(data) > max_bytes:
+        raise UploadError("image_too_large", limit_mb=max_bytes / 1e6)
+    return data
+
+
+def _files(request: Request) -> list[FileStorage]:
+    """Return the files that were chosen: a part without a file name is a field, not a file."""
+    try:
+        files = [file for file in request.files.getlist(FIELD) if file.filename]
+    except ValueError:
+        raise UploadError("malformed_request") from None
+    if not files:
+        raise UploadError("missing_image")
+    return files
