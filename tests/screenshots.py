@@ -1,7 +1,7 @@
 """Pictures of every state of the page, for looking at.
 
 `python tests/screenshots.py FOLDER [MODEL.h5]` writes them. The images are phantoms; without MODEL the network is
-`crack_model`, written by hand, which knows nothing but phantoms.
+`crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
 """
 
 import io
@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import ThreadedServer, chromium, missing
+from dicoms import dicom_file
 from phantoms import encoded, phantom
 from PIL import Image
 
@@ -55,6 +56,12 @@ def deep() -> dict[str, Any]:
     """A TIFF of 12 bits in 16, which no browser shows."""
     samples = np.asarray(phantom("fractura", (1000, 800), 4)).astype(np.uint16) * 16
     return upload("antebrazo.tif", encoded(Image.fromarray(samples), "TIFF"))
+
+
+def dicom() -> dict[str, Any]:
+    """A DICOM that counts from white to black, under a name that says nothing."""
+    samples = 255 - np.asarray(phantom("fractura", (1000, 800), 4))
+    return upload("IM000001", dicom_file(samples, PhotometricInterpretation="MONOCHROME1"))
 
 
 class Studio:
@@ -108,6 +115,7 @@ def take_all(studio: Studio) -> None:
     studio.take("photograph-refused", show(photograph(), heat=True))
     studio.take("blank", show(upload("vacia.png", encoded(Image.new("L", (400, 300), 9)))))
     studio.take("tiff", then(show(deep()), lambda page: page.click("summary")))
+    studio.take("dicom", show(dicom()))
     studio.take("ten", show(*(film(KINDS[seed % 3], seed, (600, 480)) for seed in range(10))))
     studio.take(
         "windowed",

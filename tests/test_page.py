@@ -14,7 +14,7 @@ from browser import ThreadedServer, chromium, missing
 from conftest import ROOT, make_classifier, serving
 from phantoms import encoded, phantom
 from PIL import Image
-from screenshots import KINDS, PHONE, Mood, deep, film, moody_app, photograph, upload
+from screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 
 from admission import AdmissionError
 from app import Service
@@ -105,7 +105,9 @@ def visitor(browser):
 
 def violations(page):
     """Return what axe-core finds in the page as it is now."""
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    found = page.evaluate(
+        "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
+    )["violations"]
     return [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found]
 
 
@@ -217,14 +219,18 @@ def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
     assert "no se ha consultado a la red" in page.inner_text("#heat-note")
 
 
-def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor):
+@pytest.mark.parametrize(
+    ("file", "decoded"), [(deep(), ["TIFF, 12 bits"]), (dicom(), ["DICOM, 8 bits", "invertida"])], ids=["TIFF", "DICOM"]
+)
+def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor, file, decoded):
     page = visitor.visit(service.url)
-    choose(page, deep())
+    choose(page, file)
     assert title(page) == "Fractura"
     assert page.locator("#picture").get_attribute("src").startswith("data:image/png")
     assert page.locator("#visit img").get_attribute("src").startswith("data:image/png")
     page.click("summary")
-    assert "TIFF, 12 bits" in page.inner_text("details")
+    for fact in decoded:
+        assert fact in page.inner_text("details")
 
 
 def test_ten_images_at_once(service, visitor):
