@@ -24,19 +24,21 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 import dicom
 import explanation
+import openapi
+import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
 from logs import LOGGER, configure_logs
-from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
+from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
+from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
 from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
-from uploads import StrictRequest, UploadError, checked, one_image, several_images
+from uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, several_images
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
@@ -100,6 +102,9 @@ def create_app(config: Config, service: Service) -> Flask:
     _allow_origins(app, config.cors_origins)
     app.before_request(begin_request)
     app.after_request(end_request)
+    app.get("/")(page)
+    app.get("/docs")(docs)
+    app.get("/openapi.json")(openapi_document)
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/model")(model)
@@ -182,6 +187,23 @@ def end_request(response: Response) -> Response:
         },
     )
     return response
+
+
+def page() -> Response:
+    """Show the web page, which calls /predict as any client does; `?lang=` says in which language it comes."""
+    return pages.main_page(_language(), ACCEPTED_FORMATS, _config().max_upload_bytes)
+
+
+def docs() -> Response:
+    """Show a page to read about the API and to try it."""
+    return pages.docs_page()
+
+
+def openapi_document() -> Response:
+    """Give the description of this API."""
+    config = _config()
+    keys_wanted = config.api_keys is not None
+    return jsonify(openapi.describe(VERSION, ERRORS, sorted(RAW_TYPES), config.max_batch, keys_wanted=keys_wanted))
 
 
 def health() -> Response:
@@ -418,12 +440,12 @@ def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
 
 
-def _admission() -> Admission:
-    return cast("Admission", current_app.config["ADMISSION"])
-
-
 def _explanations() -> Admission:
     return cast("Admission", current_app.config["EXPLANATIONS"])
+
+
+def _admission() -> Admission:
+    return cast("Admission", current_app.config["ADMISSION"])
 
 
 def _metrics() -> Metrics:

@@ -157,3 +157,31 @@ def built(generation: str, name: str) -> Any:
         if type(layer).__name__ == "BatchNormalization":
             layer.set_weights([weight + random.uniform(0, 0.5, weight.shape) for weight in layer.get_weights()])
     return model
+
+
+def crack_model() -> keras.Model:
+    """A network whose weights were written by hand: it finds the cracks of the phantoms, and nothing else.
+
+    A narrow dark band between bright places above and below is a fisura, a wide one a fractura; the output `evidence`
+    says where. It wants letterboxed inputs, and proves nothing about radiographs.
+    """
+    k = keras.layers
+    image = keras.Input((96, 96, 1))
+    darker = k.Conv2D(
+        4, (13, 3), padding="same", activation="relu", name="darker"
+    )  # than above, than below; both sizes
+    least = k.Conv2D(4, 1, activation="relu", name="least")  # min(a, b) is a - relu(a - b)
+    evidence = k.Conv2D(2, 1, activation="relu", name="evidence")
+    head = k.Dense(3, activation="softmax", name="probabilities")
+    places = evidence(least(k.AveragePooling2D(3, strides=1, padding="same")(darker(image))))
+    model = keras.Model(image, [head(k.GlobalMaxPooling2D()(places)), places])
+    kernel = np.zeros((13, 3, 1, 4))
+    for channel, (bright, dark) in enumerate(((4, [6]), (8, [6]), (0, [5, 6, 7]), (12, [5, 6, 7]))):
+        kernel[bright, :, 0, channel] = 1 / 3
+        kernel[dark, :, 0, channel] = -1 / (3 * len(dark))
+    darker.set_weights([kernel, np.array([-0.05, -0.05, -0.12, -0.12])])
+    pairs = np.array([[1, 1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 1], [0, 0, 0, -1]], float)
+    least.set_weights([pairs[None, None], np.zeros(4)])
+    evidence.set_weights([np.array([[[[1, 0], [-1, 0], [-2, 1], [2, -1]]]], float), np.zeros(2)])
+    head.set_weights([np.array([[160.0, 0.0, 0.0], [-150.0, 130.0, 0.0]]), np.array([0.0, 0.0, 2.5])])
+    return model

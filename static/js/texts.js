@@ -1,0 +1,82 @@
+/** The page's sentences and numbers in Spanish and English; the choice is remembered. */
+
+const REMEMBERED = "bone-language";
+const loaded = new Map();
+
+/** @type {Record<string, string>} */
+let texts = {};
+
+/** @returns {"es" | "en"} */
+export const language = () => /** @type {"es" | "en"} */ (document.documentElement.lang);
+
+/**
+ * Load the sentences, in the remembered language or else that of the page as it came.
+ */
+export async function startTexts() {
+  await useLanguage(localStorage.getItem(REMEMBERED) ?? language());
+}
+
+/**
+ * Change the language and remember it.
+ * @param {string} chosen
+ */
+export async function chooseLanguage(chosen) {
+  await useLanguage(chosen);
+  localStorage.setItem(REMEMBERED, chosen);
+}
+
+/** @param {string} chosen */
+async function useLanguage(chosen) {
+  const code = chosen === "en" ? "en" : "es";
+  if (!loaded.has(code)) loaded.set(code, await (await fetch(`static/texts/${code}.json`)).json());
+  texts = loaded.get(code);
+  document.documentElement.lang = code;
+  document.title = texts.title;
+  for (const place of document.querySelectorAll("[data-text]")) place.textContent = texts[place.dataset.text];
+  for (const place of document.querySelectorAll("[data-label]")) place.setAttribute("aria-label", texts[place.dataset.label]);
+  for (const place of document.querySelectorAll("[data-title]")) place.title = texts[place.dataset.title];
+  for (const button of document.querySelectorAll("[data-language]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.language === code));
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {Record<string, any>} [facts] to fill in
+ * @returns {string} the sentence; the empty string where there is none
+ */
+export function say(key, facts = {}) {
+  return (texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => facts[name] ?? "");
+}
+
+/**
+ * @param {number} value 0 to 100
+ * @returns {string} such as «93,4 %»
+ */
+export function percent(value) {
+  return new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 2 }).format(value / 100);
+}
+
+/**
+ * @param {number} value
+ * @param {number} [digits] after the decimal sign, at most
+ */
+export function number(value, digits = 1) {
+  return new Intl.NumberFormat(language(), { maximumFractionDigits: digits }).format(value);
+}
+
+/**
+ * @param {string[]} names
+ * @returns {string} «a, b o c»
+ */
+export function either(names) {
+  return new Intl.ListFormat(language(), { type: "disjunction" }).format(names);
+}
+
+/**
+ * @param {string} name of a class
+ * @returns {string} with a capital letter
+ */
+export function capital(name) {
+  return name.charAt(0).toLocaleUpperCase(language()) + name.slice(1);
+}

@@ -1,0 +1,458 @@
+"""The page in a real browser: what a person does with it, from the first drop to the printed report."""
+
+import base64
+import json
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from browser import ThreadedServer, chromium, missing
+from conftest import ROOT, make_classifier, serving
+from phantoms import encoded, phantom
+from PIL import Image
+from screenshots import KINDS, PHONE, Mood, deep, film, moody_app, photograph, upload
+
+from admission import AdmissionError
+from app import Service
+from config import read_config
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+AXE = ROOT / "tests" / "vendor" / "axe.min.js"
+SETTLED = "#visit:not(:has(li:not(.is-done, .is-failed)))"
+EXPLAINED = "#heat-note [lang]"
+SPANISH_NOTICE = "Ayuda para investigación y triaje; no es un producto sanitario."
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A real server process with a network that finds the cracks of phantoms."""
+    from models import crack_model
+
+    path = tmp_path_factory.mktemp("cracks") / "cracks.h5"
+    crack_model().save(path)
+    settings = {"BONE_MODEL_PATH": str(path), "BONE_RESIZE": "letterbox", "BONE_CONFIDENCE_THRESHOLD": "0.7"}
+    with serving(**settings) as server:
+        yield server.wait("/ready")
+
+
+class Moody:
+    """A server that can be told to refuse, to go away and to come back; its network measures brightness."""
+
+    def __init__(self, **settings):
+        self.mood = Mood()
+        config = read_config({"BONE_MAX_UPLOAD_MB": "1"} | settings)
+        self.server = ThreadedServer(moody_app(Service(make_classifier(threshold=0.7)), config, self.mood))
+        self.url = self.server.url
+
+
+@pytest.fixture
+def moody():
+    server = Moody()
+    yield server
+    server.server.stop()
+
+
+class Visitor:
+    """A person with a browser of their own."""
+
+    def __init__(self, browser, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
+        self.context.add_init_script(path=AXE)
+        self.context.add_init_script("window.print = () => { window.printed = (window.printed ?? 0) + 1 }")
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.complaints, self.addresses = [], []
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.addresses.append(request.url))
+
+    def _heard(self, message):
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def visit(self, url):
+        self.url = url
+        self.page.goto(url)
+        self.page.wait_for_selector("[data-ready]")
+        return self.page
+
+    def leave(self):
+        """Close the browser; nothing may have gone wrong, gone elsewhere, or kept somebody out."""
+        assert self.complaints == []
+        strangers = [url for url in self.addresses if not url.startswith((self.url, "blob:", "data:"))]
+        assert strangers == []
+        assert violations(self.page) == []
+        self.context.close()
+
+
+@pytest.fixture
+def visitor(browser):
+    person = Visitor(browser)
+    yield person
+    person.leave()
+
+
+def violations(page):
+    """Return what axe-core finds in the page as it is now."""
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found]
+
+
+def choose(page, *files, explained=True):
+    page.set_input_files("#files", list(files))
+    page.locator(SETTLED).wait_for()
+    if explained:
+        page.locator(EXPLAINED).wait_for()
+
+
+def drop(page, data, name="tibia.png"):
+    page.evaluate(
+        """([base64, name]) => {
+          const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+          const data = new DataTransfer();
+          data.items.add(new File([bytes], name, { type: "image/png" }));
+          const target = document.querySelector("main");
+          for (const type of ["dragenter", "dragover", "drop"]) {
+            target.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+          }
+        }""",
+        [base64.b64encode(data).decode(), name],
+    )
+
+
+def title(page):
+    return page.locator("#result h3").inner_text()
+
+
+def test_from_the_drop_to_the_heat_map_to_the_print(service, visitor):
+    page = visitor.visit(service.url)
+    assert violations(page) == []
+    drop(page, encoded(phantom("fractura", (1200, 960))))
+    page.locator(EXPLAINED).wait_for()
+    assert title(page) == "Fractura"
+    assert "umbral de 70" in page.inner_text("#result")
+    assert page.locator("#map").get_attribute("src").startswith("data:image/png")
+    assert page.locator("#picture").get_attribute("src").startswith("blob:")
+    film_box, peak = page.locator("#film").bounding_box(), page.locator("#peak").bounding_box()
+    assert film_box["y"] + 0.4 * film_box["height"] < peak["y"] < film_box["y"] + 0.6 * film_box["height"]
+    page.locator("#heat").fill("0")
+    assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0"
+    page.click("#print")
+    assert page.evaluate("window.printed") == 1
+    paper = page.pdf(prefer_css_page_size=True, print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) == 1
+    page.emulate_media(media="print")
+    report = page.inner_text("body")
+    for part in ("Informe de clasificación", "Fractura", "SHA-256", "tibia.png", SPANISH_NOTICE, "No delimita"):
+        assert part in report
+    assert "Añadir" not in report
+    assert page.locator(".report-heat img").count() == 2
+    page.emulate_media(media="screen")
+
+
+def test_the_notice_is_always_in_sight_and_the_headers_are_strict(service, visitor):
+    page = visitor.visit(service.url)
+    assert page.locator(".notice").inner_text() == SPANISH_NOTICE
+    answer = page.request.get(service.url)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    choose(page, *(film(kind) for kind in KINDS))
+    assert page.locator(".notice").bounding_box()["y"] < 800
+
+
+@pytest.mark.parametrize("settings", [{"color_scheme": "dark"}, {"viewport": PHONE, "has_touch": True}])
+def test_dark_and_on_a_phone_it_is_as_good(service, browser, settings):
+    person = Visitor(browser, **settings)
+    page = person.visit(service.url)
+    assert violations(page) == []
+    choose(page, *(film(kind) for kind in KINDS))
+    for place, kind in enumerate(("Fractura", "Fisura", "Ninguna de las clases conocidas")):
+        page.locator("#visit .row").nth(place).click()
+        page.locator(EXPLAINED).wait_for()
+        assert title(page) == kind
+        assert violations(page) == []
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator(".notice").is_visible()
+    if "color_scheme" in settings:
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click("#theme")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+        page.reload()
+        page.wait_for_selector("[data-theme=light]")
+    else:
+        assert (
+            page.locator("#intake [data-pick=camera]").evaluate("button => getComputedStyle(button).display") != "none"
+        )
+    person.leave()
+
+
+def test_a_photograph_is_refused_in_words(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, photograph())
+    assert title(page) == "Ninguna de las clases conocidas"
+    assert "Esto no descarta una fractura." in page.inner_text("#result")
+    assert "La red cree más probable que no sea ninguna" in page.inner_text("#result")
+    page.click("summary")
+    assert "JPEG, 8 bits" in page.inner_text("details")
+
+
+def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, upload("vacia.png", encoded(Image.new("L", (64, 64), 9))))
+    assert "La imagen es uniforme" in page.inner_text("#result")
+    assert "no se ha consultado a la red" in page.inner_text("#heat-note")
+
+
+def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, deep())
+    assert title(page) == "Fractura"
+    assert page.locator("#picture").get_attribute("src").startswith("data:image/png")
+    assert page.locator("#visit img").get_attribute("src").startswith("data:image/png")
+    page.click("summary")
+    assert "TIFF, 12 bits" in page.inner_text("details")
+
+
+def test_ten_images_at_once(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, *(film(KINDS[seed % 3], seed, (480, 384)) for seed in range(10)))
+    names = page.locator("#visit .row-state").all_inner_texts()
+    assert [name.split()[0] for name in names] == ["Fractura", "Fisura", "Ninguna"] * 3 + ["Fractura"]
+    assert sum("explain" in url for url in visitor.addresses) == 1
+    page.locator("#visit .remove").first.click()
+    assert page.locator("#visit li").count() == 9
+    page.click("#clear")
+    assert page.locator("#intake").is_visible()
+
+
+def test_the_language_is_switched_and_remembered(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, film("none"))
+    page.click("[data-language=en]")
+    page.locator("#heat-note [lang=en]").wait_for()
+    assert title(page) == "None of the known classes"
+    assert "always check the radiograph itself" in page.inner_text("#heat-note")
+    assert page.locator(".notice").inner_text() == "Research and triage aid; not a medical device."
+    page.reload()
+    page.wait_for_selector("[data-ready]")
+    assert page.get_attribute("html", "lang") == "en"
+    assert page.inner_text("#intake h2") == "Drop one or more radiographs here"
+
+
+def test_both_languages_have_the_same_sentences_and_facts():
+    spanish, english = (
+        json.loads((ROOT / "static" / "texts" / f"{code}.json").read_text(encoding="utf-8")) for code in ("es", "en")
+    )
+    assert list(spanish) == list(english)
+    for key, text in spanish.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", english[key])), key
+
+
+def test_with_the_keyboard_alone(service, visitor):
+    choosers = []
+    visitor.page.on("filechooser", choosers.append)
+    page = visitor.visit(service.url)
+    for _ in range(5):  # past the languages and the theme
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.pick") == "files"
+    page.keyboard.press("Enter")
+    while not choosers:
+        page.wait_for_timeout(50)
+    choosers[0].set_files([film("fisura"), film("fractura")])
+    page.locator(EXPLAINED).wait_for()
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        if reached[-1] == "stage":
+            page.keyboard.press("+")
+            page.keyboard.press("ArrowLeft")
+            page.keyboard.press("i")
+        if reached[-1] == "heat":
+            page.keyboard.press("Home")
+        if reached[-1] == "print":
+            page.keyboard.press("Enter")
+            break
+    assert [name for name in reached if name in ("stage", "heat", "brightness", "contrast", "print")] == [
+        "stage",
+        "heat",
+        "brightness",
+        "contrast",
+        "print",
+    ]
+    assert "scale(1.25)" in page.get_attribute("#film", "style")
+    assert page.get_attribute("[data-tool=invert]", "aria-pressed") == "true"
+    assert page.input_value("#heat") == "0"
+    assert page.evaluate("window.printed") == 1
+
+
+def test_the_viewer_zooms_pans_and_sets_its_window(service, visitor):
+    page = visitor.visit(service.url)
+    choose(page, film("fisura"))
+    stage = page.locator("#stage").bounding_box()
+    x, y = stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -300)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 30)
+    page.mouse.up()
+    assert re.search(
+        r"translate\((59|60|61)[\d.]*px, (29|30|31)[\d.]*px\) scale\(2\.1", page.get_attribute("#film", "style")
+    )
+    page.mouse.down(button="right")
+    page.mouse.move(x + 120, y - 30)
+    page.mouse.up(button="right")
+    assert float(page.input_value("#contrast")) > 0
+    assert float(page.input_value("#brightness")) > 0
+    assert "windowed" in page.get_attribute("#picture", "class")
+    page.click("[data-tool=reset]")
+    assert "translate(0px, 0px) scale(1)" in page.get_attribute("#film", "style")
+    assert page.input_value("#contrast") == "0"
+
+
+def test_an_image_can_be_pasted(moody, visitor):
+    page = visitor.visit(moody.url)
+    page.evaluate(
+        """(base64) => {
+          const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([bytes], "image.png", { type: "image/png" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+        }""",
+        base64.b64encode(encoded(phantom())).decode(),
+    )
+    page.locator(SETTLED).wait_for()
+    assert page.locator("#visit li").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"%PDF-1.7", "envía PNG, JPEG"),
+        (encoded(phantom())[:700], "expórtala de nuevo"),
+        (b"", "El archivo está vacío"),
+        (bytes(1_200_000), "El archivo pesa 1,2 MB y el máximo son 1 MB"),
+        (encoded(Image.new("L", (20, 20))), "al menos 32 píxeles"),
+    ],
+)
+def test_an_error_says_what_to_do(moody, visitor, data, said):
+    page = visitor.visit(moody.url)
+    choose(page, upload("imagen", data), explained=False)
+    assert title(page) == "No se ha podido analizar"
+    assert said in page.inner_text("#result")
+    assert page.locator("#result button").inner_text() == "Reintentar"
+
+
+def test_a_service_that_is_busy_is_asked_again_when_it_said(moody, visitor):
+    page = visitor.visit(moody.url)
+    moody.mood.error = AdmissionError("overloaded", 2)
+    started = time.monotonic()
+    page.set_input_files("#files", [film("none")])
+    page.locator(".is-busy").wait_for()
+    assert "El servicio está ocupado. Se reintenta en" in page.inner_text("#result")
+    assert violations(page) == []
+    moody.mood.error = None
+    page.locator(SETTLED).wait_for()
+    assert time.monotonic() - started >= 2
+    assert sum("detail=1" in url for url in visitor.addresses) == 2
+
+
+def test_a_service_that_is_gone_is_waited_for(moody, visitor):
+    page = visitor.visit(moody.url)
+    moody.server.stop()
+    page.set_input_files("#files", [film("none")])
+    page.locator("#gone").wait_for()
+    assert "Comprueba que está en marcha" in page.inner_text("#gone")
+    assert page.locator("#visit li.is-gone").count() == 1
+    assert violations(page) == []
+    moody.server.start()
+    page.click("#gone-now")
+    page.locator(SETTLED).wait_for()
+    assert page.locator("#gone").is_hidden()
+    visitor.complaints.clear()
+
+
+def test_the_key_is_asked_once_and_kept_in_memory_alone(browser):
+    moody, person = (
+        Moody(BONE_API_KEYS="right-key"),
+        Visitor(browser, permissions=["clipboard-read", "clipboard-write"]),
+    )
+    page = person.visit(moody.url)
+    page.set_input_files("#files", [film("none"), film("fisura")])
+    page.locator("dialog[open]").wait_for()
+    assert violations(page) == []
+    page.keyboard.type("wrong-key")
+    page.keyboard.press("Enter")
+    page.locator("#key-wrong:visible").wait_for()
+    page.keyboard.type("right-key")
+    page.keyboard.press("Enter")
+    page.locator(SETTLED).wait_for()
+    assert page.locator("#visit li.is-done").count() == 2
+    kept = page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie]) + document.body.outerHTML")
+    assert "right-key" not in kept
+    page.click("[data-copy=curl]")
+    page.locator("#copied:has-text('curl')").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "X-API-Key: YOUR_KEY" in copied
+    person.leave()
+    moody.server.stop()
+
+
+def test_the_request_is_copied_as_curl_as_fetch_and_as_json(service, browser):
+    person = Visitor(browser, permissions=["clipboard-read", "clipboard-write"])
+    page = person.visit(service.url)
+    file = film("fractura")
+    file["name"] = "it's \"one\", Juan's.png"
+    choose(page, file)
+    copied = {}
+    for kind in ("curl", "fetch", "JSON"):
+        page.click(f"[data-copy={kind}]")
+        page.locator(f"#copied:has-text('{kind}')").wait_for()
+        copied[kind] = page.evaluate("navigator.clipboard.readText()")
+    answer = json.loads(copied["JSON"])
+    assert answer["predictedClass"] == "fractura"
+    assert f'fetch("{service.url}/predict?detail=1&lang=es", {{ method: "POST"' in copied["fetch"]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / file["name"]).write_bytes(file["buffer"])
+        said = subprocess.run(shlex.split(copied["curl"]), cwd=folder, capture_output=True, check=True)
+    assert json.loads(said.stdout)["allProbabilities"] == answer["allProbabilities"]
+    person.leave()
+
+
+def test_the_upload_shows_its_progress(service, visitor):
+    page = visitor.visit(service.url)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 400_000}
+    visitor.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    page.set_input_files("#files", [upload("grande.bmp", encoded(phantom("none", (900, 800)), "BMP"))])
+    page.locator("#visit li.is-sending").wait_for()
+    shown = set()
+    while page.locator("#visit li.is-sending").count():
+        shown.add(page.evaluate("document.querySelector('#result progress')?.value ?? 0"))
+        page.wait_for_timeout(50)
+    assert any(0.1 < share < 0.95 for share in shown)
+    page.locator(EXPLAINED).wait_for()
+
+
+def test_the_page_is_small(service, visitor):
+    session = visitor.context.new_cdp_session(visitor.page)
+    session.send("Network.enable")
+    sizes = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page = visitor.visit(service.url)
+    page.wait_for_timeout(300)
+    assert len(sizes) > 15
+    assert sum(sizes) < 150_000
