@@ -18,8 +18,8 @@ ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
-COPY templates templates
-COPY static static
+COPY templates ./templates
+COPY static ./static
 COPY LICENSE MODEL_CARD.md bone_fracture_classifier.h5 ./
 USER 10001:10001
 EXPOSE 5010

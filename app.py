@@ -2,7 +2,6 @@
 
 import dataclasses
 import hmac
-import json
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from flask import Flask, Response, current_app, g, jsonify, make_response, render_template, request
+from flask import Flask, Response, current_app, g, jsonify, request
 from flask_cors import CORS
 from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
@@ -25,19 +24,21 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 import dicom
 import explanation
+import openapi
+import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
 from logs import LOGGER, configure_logs
-from messages import INTENDED_USE, Language, caveat, error_message, none_of_them
+from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
 from model_inspection import ModelError, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
 from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
-from uploads import StrictRequest, UploadError, checked, one_image, several_images
+from uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, several_images
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
@@ -48,15 +49,6 @@ SHED: Final = "HTTP_" + SHED_HEADER
 SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
 EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 _ORIGINS: Final = {
     "environment": "as the environment says",
@@ -111,6 +103,8 @@ def create_app(config: Config, service: Service) -> Flask:
     app.before_request(begin_request)
     app.after_request(end_request)
     app.get("/")(page)
+    app.get("/docs")(docs)
+    app.get("/openapi.json")(openapi_document)
     app.get("/health")(health)
     app.get("/ready")(ready)
     app.get("/model")(model)
@@ -197,18 +191,19 @@ def end_request(response: Response) -> Response:
 
 def page() -> Response:
     """Show the web page, which calls /predict as any client does; `?lang=` says in which language it comes."""
-    static = Path(str(current_app.static_folder))
-    html = render_template(
-        "page.html",
-        language=_language(),
-        texts=json.loads((static / "texts" / f"{_language()}.json").read_text(encoding="utf-8")),
-        modules=sorted(path.stem for path in (static / "js").glob("*.js")),
-        formats=ACCEPTED_FORMATS,
-        megabytes=f"{_config().max_upload_bytes / 1e6:g}",
-    )
-    response = make_response(html)
-    response.headers.update(PAGE_HEADERS)
-    return response
+    return pages.main_page(_language(), ACCEPTED_FORMATS, _config().max_upload_bytes)
+
+
+def docs() -> Response:
+    """Show a page to read about the API and to try it."""
+    return pages.docs_page()
+
+
+def openapi_document() -> Response:
+    """Give the description of this API."""
+    config = _config()
+    keys_wanted = config.api_keys is not None
+    return jsonify(openapi.describe(VERSION, ERRORS, sorted(RAW_TYPES), config.max_batch, keys_wanted=keys_wanted))
 
 
 def health() -> Response:
@@ -445,12 +440,12 @@ def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
 
 
-def _admission() -> Admission:
-    return cast("Admission", current_app.config["ADMISSION"])
-
-
 def _explanations() -> Admission:
     return cast("Admission", current_app.config["EXPLANATIONS"])
+
+
+def _admission() -> Admission:
+    return cast("Admission", current_app.config["ADMISSION"])
 
 
 def _metrics() -> Metrics:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 Schema = dict[str, Any]
 
-PERCENT: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.01}
+PERCENT: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 100, "description": "At most two decimals"}
 SHARE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
 TEXT: Final[Schema] = {"type": "string"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}

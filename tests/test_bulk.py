@@ -1,0 +1,304 @@
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from conftest import ROOT, serving
+from dicoms import dicom_file
+from phantoms import encoded, phantom
+
+from bulk.inputs import InputError, find_inputs
+from bulk.journal import Journal, JournalError
+from bulk.local import WorkerError, score_locally
+from bulk.progress import Progress
+from bulk.scoring import failed
+from bulk.table import TableError, check_table, write_table
+from config import read_config
+
+CLASSES = ("fisura", "fractura")
+
+
+# -- what is named ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.jpg", "deep/er/c.dcm", ".hidden/d.png", ".DS_Store"):
+        path = tmp_path / "archive" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "archive"
+
+
+def test_a_folder_names_its_files_at_any_depth_but_no_hidden_ones(folder):
+    assert find_inputs(str(folder)) == (folder, ["a.jpg", "b.png", "deep/er/c.dcm"])
+
+
+def test_a_glob_names_what_it_matches(folder):
+    found = find_inputs(f"{folder}/**/*.??g")
+    assert [Path(name).name for name in found.names] == ["a.jpg", "b.png"]
+
+
+def test_a_manifest_names_each_path_once_relative_to_itself(folder):
+    manifest = folder / "list.csv"
+    manifest.write_text("label,path\n1,b.png\n2,deep/er/c.dcm\n3,b.png\n,\n", encoding="utf-8-sig")
+    assert find_inputs(str(manifest)) == (folder, ["b.png", "deep/er/c.dcm"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("none.csv", "file\na.png\n"), ("binary.csv", b"\xff\xfe\0"), ("*.gif", "")]
+)
+def test_an_input_that_names_nothing_is_refused_in_one_sentence(tmp_path, name, content):
+    if "*" not in name:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"\.$"):
+        find_inputs(str(tmp_path / name))
+
+
+# -- the journal --------------------------------------------------------------------------------------------------
+
+
+def row(name, error="unreadable_image"):
+    return failed(name, CLASSES, error)
+
+
+def test_a_journal_goes_on_after_a_line_that_a_kill_cut_short(tmp_path):
+    path = tmp_path / "journal"
+    journal = Journal(path, {"sha256": "1"})
+    for name in ("a", "ñ"):
+        journal.append(row(name))
+    journal.close()
+    whole = path.read_bytes()
+    for cut in range(len(whole) - 1, whole.index(b'"a"') + 200, -7):
+        path.write_bytes(whole[:cut])
+        journal = Journal(path, {"sha256": "1"})
+        assert "a" in journal
+        assert "ñ" not in journal
+        journal.append(row("ñ"))
+        assert [one["path"] for one in journal.rows(["ñ", "a"])] == ["ñ", "a"]
+        journal.close()
+        assert path.read_bytes() == whole
+
+
+def test_a_journal_of_another_model_is_not_gone_on_with(tmp_path):
+    Journal(tmp_path / "journal", {"sha256": "1"}).close()
+    with pytest.raises(JournalError, match="another model"):
+        Journal(tmp_path / "journal", {"sha256": "2"})
+
+
+def test_two_runs_cannot_write_one_journal(tmp_path):
+    first = Journal(tmp_path / "journal", {})
+    with pytest.raises(JournalError, match="another run"):
+        Journal(tmp_path / "journal", {})
+    first.close()
+
+
+def test_a_model_that_no_process_can_load_ends_the_run(tmp_path):
+    config = dataclasses.replace(read_config({}), model_path=tmp_path)
+    with pytest.raises(WorkerError):
+        list(score_locally(tmp_path, ["a"], config, 1))
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_there_whole_or_not_at_all(tmp_path):
+    def rows():
+        yield row("a")
+        assert not (tmp_path / "out.csv").exists()
+        yield row("b")
+
+    write_table(tmp_path / "out.csv", rows())
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [one["path"] for one in csv.DictReader(file)] == ["a", "b"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out", "missing/out.csv"])
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_scored(tmp_path, name):
+    with pytest.raises(TableError):
+        check_table(tmp_path / name)
+
+
+def test_progress_states_how_far_how_fast_and_how_long():
+    progress = Progress(10_000, 2_500)
+    progress.advance()
+    time.sleep(0.01)
+    progress.advance()
+    assert "2,502 of 10,000" in str(progress)
+    assert "images/s" in str(progress)
+    assert str(progress).endswith("left")
+    assert str(progress).startswith("[" + "#" * 7 + "." * 23 + "]")
+
+
+# -- whole runs ---------------------------------------------------------------------------------------------------
+
+
+def start(model, *arguments):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bulk", *map(str, arguments)],
+        cwd=ROOT,
+        env=clean | {"BONE_MODEL_PATH": str(model), "BONE_CONFIDENCE_THRESHOLD": "0.6", "BONE_MAX_PIXELS": "400000"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return {one["path"]: one for one in csv.DictReader(file)}
+
+
+def wait_for_lines(path, lines, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and path.read_bytes().count(b"\n") > lines:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"never {lines} lines: {process.poll()} {process.communicate()}")
+
+
+def children(pid):
+    """The processes that `pid` started, where /proc tells."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def is_spawned_worker(pid):
+    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def bright(level, seed=0):
+    """A film whose mean brightness, which is all that the test's network looks at, is about `level`."""
+    film = np.asarray(phantom(seed=seed)).astype(float)
+    return np.clip(film + level - film.mean(), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Every format and every fault."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("archive")
+    films = {f"{level}": Image.fromarray(bright(level)) for level in (20, 128, 200)}
+    files = {f"{name}.{kind.lower()}": encoded(film, kind) for name, film in films.items() for kind in ("PNG", "JPEG")}
+    files |= {f"{kind}.bin": encoded(films["200"], kind) for kind in ("TIFF", "BMP", "WEBP")}
+    twelve = np.rint(bright(200) * (4095 / 255)).astype(np.uint16)
+    files |= {"film.dcm": dicom_file(twelve, BitsStored=12, HighBit=11)}
+    files |= {"ct.dcm": dicom_file(twelve, Modality="CT"), "empty.png": b"", "notes.txt": b"hello"}
+    files |= {"cut.png": encoded(films["200"])[:4000], "wide.png": encoded(Image.new("L", (1000, 401)))}
+    files |= {"small.png": encoded(Image.new("L", (20, 20))), "blank.png": encoded(Image.new("L", (99, 99), 128))}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_every_row_says_what_the_service_says(archive, brightness_file, tmp_path):
+    table = tmp_path / "out.csv"
+    run = start(brightness_file, archive, table, "--workers", 2)
+    settings = {"BONE_CONFIDENCE_THRESHOLD": "0.6", "BONE_MAX_PIXELS": "400000"}
+    with serving(BONE_MODEL_PATH=str(brightness_file), **settings) as server:
+        server.wait("/ready")
+        answers = {
+            path.name: requests.post(
+                server.url + "/predict", files={"image": ("x", path.read_bytes())}, timeout=30
+            ).json()
+            for path in archive.iterdir()
+        }
+    _, said = run.communicate(timeout=180)
+    assert run.returncode == 0, said
+    assert "fractura" in said
+    rows = read_table(table)
+    assert list(rows) == sorted(answers)
+    for name, answer in answers.items():
+        one = rows[name]
+        assert one["error"] == answer.get("code", ""), name
+        if not one["error"]:
+            assert int(one["success"]) == answer["success"], name
+            assert one["predictedClass"] == answer.get("predictedClass", ""), name
+            assert float(one["confidence"]) == answer["confidence"], name
+            shown = [float(one[f"probability_{known}"]) for known in CLASSES]
+            assert shown == [part["probability"] for part in answer["allProbabilities"]], name
+    assert len({one["error"] for one in rows.values()}) == 6
+    assert not table.with_name("out.csv.journal").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_run_goes_on_and_scores_nothing_twice(brightness_file, tmp_path):
+    folder, table = tmp_path / "archive", tmp_path / "out.csv"
+    folder.mkdir()
+    names = [f"{number:03}.png" for number in range(400)]
+    data = [encoded(phantom(seed=seed)) for seed in range(4)]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(data[number % 4])
+    journal = tmp_path / "out.csv.journal"
+
+    run = start(brightness_file, folder, table, "--workers", 2)
+    wait_for_lines(journal, 20, run)
+    workers = [pid for pid in children(run.pid) if is_spawned_worker(pid)]
+    os.kill(workers[0], signal.SIGKILL)  # one process alone: the run goes on without a gap
+    wait_for_lines(journal, 60, run)
+    workers = children(run.pid)
+    run.send_signal(signal.SIGKILL)
+    run.communicate(timeout=30)
+    assert not table.exists()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)  # none is left behind
+
+    scored = [json.loads(line)["path"] for line in journal.read_bytes().split(b"\n")[1:-1]]
+    assert 60 <= len(scored) == len(set(scored)) < 400
+    for name in scored:
+        (folder / name).write_bytes(b"scored again, this is no image")
+    again = start(brightness_file, folder, table, "--workers", 1)
+    _, said = again.communicate(timeout=180)
+    assert again.returncode == 0, said
+    rows = read_table(table)
+    assert list(rows) == names
+    assert not [one for one in rows.values() if one["error"]]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [("BONE_MODEL_PATH", "nowhere.h5", "there is no such file"), ("BONE_MAX_PIXELS", "many", "BONE_MAX_PIXELS")],
+)
+def test_what_stops_a_run_is_one_sentence(archive, tmp_path, variable, value, sentence):
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("BONE_")}
+    command = [sys.executable, "-m", "bulk", str(archive), str(tmp_path / "out.csv")]
+    run = subprocess.run(
+        command, cwd=ROOT, env=clean | {variable: value}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 1
+    assert sentence in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_nothing_of_bulk_needs_its_extras_until_they_are_asked_for():
+    code = "import sys, bulk.__main__; sys.exit(bool({'ray', 'pyarrow', 'tensorflow'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.extras
+def test_parquet_holds_the_same_rows(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    good = row("b") | {"error": None, "success": 1, "predictedClass": "fisura", "confidence": 99.5}
+    write_table(tmp_path / "out.parquet", iter([row("a"), good]))
+    read = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert read == [row("a"), good]

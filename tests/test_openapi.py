@@ -1,0 +1,88 @@
+import io
+
+import jsonschema
+import pytest
+import schemathesis
+from conftest import make_classifier
+from hypothesis import HealthCheck, given, settings
+from phantoms import encoded, phantom
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+import openapi
+from app import Service, create_app
+from config import read_config
+from messages import ERRORS
+
+UNDESCRIBED = {"/", "/docs", "/static/<path:filename>"}
+
+
+@pytest.fixture(scope="session")
+def document(shipped_server):
+    return schemathesis.openapi.from_url(shipped_server.url + "/openapi.json")
+
+
+@pytest.mark.parametrize("path", openapi.describe("", ERRORS, [], 1, keys_wanted=False)["paths"])
+def test_the_real_server_answers_as_its_description_says(document, path):
+    (operation,) = document[path].values()
+
+    @given(case=operation.as_strategy())
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    def answers_as_described(case):
+        # What makes bytes a radiograph no schema can say: that made-up ones are refused is right.
+        case.call_and_validate(timeout=30, excluded_checks=[positive_data_acceptance])
+
+    answers_as_described()
+
+
+@pytest.fixture
+def described(client):
+    return client.get("/openapi.json").json
+
+
+def test_every_route_is_described_and_every_described_route_exists(client, described):
+    rules = {rule.rule for rule in client.application.url_map.iter_rules()}
+    assert rules - UNDESCRIBED == set(described["paths"])
+    methods = {
+        (rule.rule, method.lower())
+        for rule in client.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
+        if rule.rule not in UNDESCRIBED
+    }
+    assert methods == {(path, method) for path, item in described["paths"].items() for method in item}
+
+
+def test_every_error_code_is_described_with_its_status(described):
+    assert set(described["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(ERRORS)
+    responses = described["paths"]["/predict"]["post"]["responses"]
+    for code, message in ERRORS.items():
+        if code not in ("not_found", "method_not_allowed"):
+            assert f"`{code}`" in responses[str(message.status)]["description"]
+
+
+def test_keys_are_described_where_they_are_wanted():
+    for keys, expected in (("", []), ("secret", [{"apiKey": []}])):
+        client = create_app(read_config({"BONE_API_KEYS": keys}), Service(make_classifier())).test_client()
+        assert client.get("/openapi.json").json["paths"]["/predict"]["post"]["security"] == expected
+
+
+def conforms(described, name, found):
+    root = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
+    jsonschema.Draft202012Validator(root).validate(found)
+
+
+def test_real_answers_conform(client, described):
+    def post(data, route="/predict", query=""):
+        return client.post(route + query, data={"image": (io.BytesIO(data), "a.png")}).json
+
+    conforms(described, "Success", post(encoded(phantom().point(lambda value: 250 - value % 8))))
+    conforms(described, "Failure", post(encoded(phantom()), query="?detail=1&explain=1"))
+    conforms(described, "Problem", post(b"no image"))
+    conforms(described, "Batch", post(encoded(phantom()), "/predict/batch", "?detail=1"))
+    conforms(described, "Model", client.get("/model").json)
+
+
+def test_the_schemas_refuse_what_is_not_theirs(client, described):
+    found = client.post("/predict", data={"image": (io.BytesIO(encoded(phantom())), "a.png")}).json
+    for spoilt in (found | {"extra": 1}, found | {"confidence": 101}, found | {"success": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            conforms(described, "Failure", spoilt)

@@ -1,0 +1,159 @@
+import io
+import re
+
+import numpy as np
+import pytest
+import requests
+from conftest import make_classifier
+from phantoms import encoded, phantom
+from PIL import Image
+
+from app import Service, create_app
+from config import read_config
+from uploads import RAW_TYPES
+
+
+def film(brightness):
+    stripes = np.where(np.arange(64) % 2, brightness + 5, brightness - 5)
+    return encoded(Image.fromarray(np.tile(stripes.astype(np.uint8), (64, 1))))
+
+
+def batch(client, images, query=""):
+    files = {"image": [(io.BytesIO(image), f"{number}.png") for number, image in enumerate(images)]}
+    return client.post(f"/predict/batch{query}", data=files)
+
+
+def one(client, image):
+    return client.post("/predict", data={"image": (io.BytesIO(image), "a.png")}).json
+
+
+def test_a_batch_answers_in_order_what_each_image_alone_is_answered(client):
+    images = [film(brightness) for brightness in (250, 20, 128, 230)]
+    assert batch(client, images).json == {"results": [one(client, image) for image in images]}
+
+
+def test_a_bad_image_harms_none_of_its_neighbours(client):
+    images = [film(250), b"no image", film(250)[:60], b"", encoded(Image.new("L", (16, 16))), film(240)]
+    response = batch(client, images, "?lang=en")
+    assert response.status_code == 200
+    found = response.json["results"]
+    assert [result.get("code") for result in found] == [
+        None,
+        "unsupported_image",
+        "unreadable_image",
+        "empty_image",
+        "image_too_small",
+        None,
+    ]
+    assert found[1]["message"].startswith("The file is no image")
+    assert found[1]["requestId"] == response.headers["X-Request-ID"]
+    assert found[5]["predictedClass"] == "fractura"
+
+
+def test_a_fault_of_ours_in_one_image_harms_none_of_its_neighbours(config):
+    from conftest import brightness
+
+    def fragile(images):
+        if images.mean() < 0.5:
+            raise RuntimeError("secret")
+        return brightness(images)
+
+    client = create_app(config, Service(make_classifier(predict=fragile))).test_client()
+    found = batch(client, [film(250), film(20), film(240)])
+    assert [result.get("code") for result in found.json["results"]] == [None, "internal_error", None]
+    assert "secret" not in found.text
+
+
+def test_a_batch_has_limits_of_its_own():
+    config = read_config({"BONE_MAX_BATCH": "3", "BONE_MAX_UPLOAD_MB": "0.1"})
+    client = create_app(config, Service(make_classifier())).test_client()
+    assert len(batch(client, [film(250)] * 3).json["results"]) == 3
+    too_many = batch(client, [film(250)] * 4)
+    assert (too_many.status_code, too_many.json["code"]) == (413, "request_too_large")
+    too_large = batch(client, [film(250), bytes(100_001)])
+    assert [result.get("code") for result in too_large.json["results"]] == [None, "image_too_large"]
+    together = batch(client, [bytes(100_000)] * 4)
+    assert (together.status_code, together.json["code"]) == (413, "request_too_large")
+
+
+def test_a_batch_without_images_or_without_a_key_is_refused():
+    client = create_app(read_config({"BONE_API_KEYS": "key"}), Service(make_classifier())).test_client()
+    assert client.post("/predict/batch").json["code"] == "unauthorized"
+    assert client.post("/predict/batch", headers={"X-API-Key": "key"}).json["code"] == "missing_image"
+    broken = client.post(
+        "/predict/batch", data=b"--x", content_type="multipart/form-data", headers={"X-API-Key": "key"}
+    )
+    assert broken.json["code"] == "malformed_request"
+
+
+def test_a_batch_larger_than_one_image_passes_the_real_server(shipped_server):
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000), dtype=np.uint8)
+    image = encoded(Image.fromarray(noise))  # 9 MB
+    files = [("image", image)] * 4
+    answer = requests.post(shipped_server.url + "/predict/batch", files=files, timeout=60)
+    assert [result["success"] for result in answer.json()["results"]] == [answer.json()["results"][0]["success"]] * 4
+
+
+@pytest.mark.parametrize("media_type", sorted(RAW_TYPES))
+def test_an_image_may_be_the_body_itself(client, media_type):
+    image = film(250)
+    answer = client.post("/predict", data=image, content_type=f"{media_type}; charset=binary")
+    assert answer.json == one(client, image)
+
+
+def test_a_body_is_recognised_by_its_bytes_not_by_its_type(client):
+    assert client.post("/predict", data=film(250), content_type="image/jpeg").json == one(client, film(250))
+    assert client.post("/predict", data=b"text", content_type="image/png").json["code"] == "unsupported_image"
+    assert client.post("/predict", data=b"", content_type="image/png").json["code"] == "empty_image"
+    assert client.post("/predict", data=film(250), content_type="text/plain").json["code"] == "missing_image"
+
+
+def test_a_body_of_its_own_has_the_limit_of_an_image():
+    client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.1"}), Service(make_classifier())).test_client()
+    for size in (100_001, 200_000):
+        answer = client.post("/predict", data=bytes(size), content_type="image/png")
+        assert (answer.status_code, answer.json["code"]) == (413, "image_too_large")
+
+
+def sample(text, name, **labels):
+    inside = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
+    series = name + (f"{{{inside}}}" if labels else "")
+    return float(re.search(rf"^{re.escape(series)} (.*)$", text, re.MULTILINE)[1])
+
+
+def test_metrics_count_requests_verdicts_and_stages(client):
+    one(client, film(250))
+    one(client, film(20))
+    one(client, b"no image")
+    client.get("/nowhere/PEREZ")
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain")
+    text = answer.text
+    assert sample(text, "bone_requests_total", route="/predict", status="200", code="") == 2
+    assert sample(text, "bone_requests_total", route="/predict", status="415", code="unsupported_image") == 1
+    assert sample(text, "bone_requests_total", route="none", status="404", code="not_found") == 1
+    assert sample(text, "bone_verdicts_total", outcome="fractura") == 1
+    assert sample(text, "bone_verdicts_total", outcome="fisura") == 1
+    assert sample(text, "bone_confidence_count") == 2
+    assert sample(text, "bone_brightness_sum") == pytest.approx((250 + 20) / 255, abs=0.01)
+    for stage in ("queue", "decode", "network"):
+        assert sample(text, "bone_stage_seconds_count", stage=stage) >= 2
+    assert sample(text, "bone_in_flight") == 0
+    assert sample(text, "bone_queue_depth") == 0
+    assert sample(text, "bone_ready") == 1
+    assert "bone_model_info{" in text
+    assert "PEREZ" not in text
+
+
+def test_a_blank_image_is_counted_without_a_brightness(client):
+    one(client, encoded(Image.new("L", (64, 64), 200)))
+    text = client.get("/metrics").text
+    assert sample(text, "bone_verdicts_total", outcome="none") == 1
+    assert sample(text, "bone_brightness_count") == 0
+
+
+def test_a_phantom_through_metrics_of_the_real_server(shipped_server):
+    requests.post(shipped_server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
+    text = requests.get(shipped_server.url + "/metrics", timeout=10).text
+    assert "process_resident_memory_bytes" in text
+    assert 'bone_request_seconds_bucket{le="0.1",route="/predict"}' in text
