@@ -64,6 +64,18 @@ def dicom() -> dict[str, Any]:
     return upload("IM000001", dicom_file(samples, PhotometricInterpretation="MONOCHROME1"))
 
 
+def small(picture: Image.Image) -> Image.Image:
+    """Give a picture 256 colours: 192 of them coloured, for the few pixels that are, the rest grey."""
+    pixels = np.asarray(picture).astype(int)
+    is_grey = np.ptp(pixels, axis=2) < 6
+    coloured = Image.fromarray(pixels[~is_grey][None].astype(np.uint8)) if not is_grey.all() else picture
+    colours = coloured.quantize(192, dither=Image.Dither.NONE).getpalette() or []
+    greys = [level for step in range(64) for level in [round(step * 255 / 63)] * 3]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((colours + greys)[:768])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
 class Studio:
     """Opens the page anew for each picture."""
 
@@ -79,8 +91,7 @@ class Studio:
         page.wait_for_selector("[data-ready]")
         pose(page)
         page.wait_for_timeout(600)
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        picture.quantize(256, dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)
+        small(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).save(self.folder / f"{name}.png", optimize=True)
         context.close()
         print(name)
 
