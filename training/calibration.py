@@ -124,15 +124,26 @@ def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000
 
 
 def _fit_line(x: Floats, positive: Bools, steps: int = 50, ridge: float = 1e-3) -> Line:
-    """Fit P(positive) = sigmoid(scale * x + bias) by Newton's method; the ridge only keeps separable data finite."""
+    """Fit P(positive) = sigmoid(scale * x + bias) by Newton's method with halved steps where a whole one overshoots.
+
+    The ridge only keeps the lines of separable data finite.
+    """
     design = np.stack([x, np.ones_like(x)], axis=1)
-    weights = np.array([1.0, 0.0])
+    line = np.zeros(2)
     for _ in range(steps):
-        p = _sigmoid(design @ weights)
-        gradient = design.T @ (p - positive) + ridge * weights
+        p = _sigmoid(design @ line)
+        gradient = design.T @ (p - positive) + ridge * line
         hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
-        weights = weights - np.linalg.solve(hessian, gradient)
-    return Line(float(weights[0]), float(weights[1]))
+        step = np.linalg.solve(hessian, gradient)
+        while _line_loss(design, positive, line - step, ridge) > _line_loss(design, positive, line, ridge) + 1e-9:
+            step = step / 2
+        line = line - step
+    return Line(float(line[0]), float(line[1]))
+
+
+def _line_loss(design: Floats, positive: Bools, line: Floats, ridge: float) -> float:
+    signs = np.where(positive, -1.0, 1.0)
+    return float(np.logaddexp(0, signs * (design @ line)).sum() + ridge * (line @ line) / 2)
 
 
 def _sigmoid(x: Floats) -> Floats:
