@@ -51,6 +51,9 @@ def file_threshold(judge: Judge) -> float:
 
 def table(figures: Iterable[Figure]) -> str:
     """Lay figures out as a table: value, interval, counts, aim."""
+    figures = list(figures)
+    if not figures:
+        return "Not measured for this network."
     lines = [
         "| figure | split | value | 95 % interval | images | groups | aim |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -71,7 +74,7 @@ def _aim(figure: Figure) -> str:
 
 
 def _tables(sections: Sections) -> Mapping[str, str]:
-    return {name: table(getattr(sections, name)) or "Not measured." for name in Sections.__dataclass_fields__}
+    return {name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__}
 
 
 def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]:

@@ -163,17 +163,20 @@ def robustness_figures(judge: Judge) -> Iterator[Figure]:
 
 
 def transfer_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`."""
+    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`.
+
+    A split that was not trained for this recipe yields nothing.
+    """
     calibration = fit_calibration(judge.outcome.raw, judge.entries)
     threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-    for source in typed_sources(judge.entries):
+    for source in _trained(judge, "bones_without_{}", typed_sources(judge.entries)):
         scores = _spread(judge, f"bones_without_{source}")
         kind = log_odds(scores)[1]
         chosen = judge.typed & (judge.sources == source)
         metric = _auc_of(kind, judge.fisura)
         name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
         yield Figure(f"transfer_{source}", name, split, judge.estimate(metric, chosen), 0.72)
-    for source in other_sources(judge.entries):
+    for source in _trained(judge, "other_without_{}", other_sources(judge.entries)):
         scores = _spread(judge, f"other_without_{source}")
         rejected = confidence(calibration.apply(scores)) < threshold
         chosen = judge.other & (judge.sources == source)
@@ -226,6 +229,10 @@ def _auc_of(scores: Floats, positive: Bools) -> Callable[[Rows], float]:
 
 def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], float]:
     return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
+
+
+def _trained(judge: Judge, split: str, sources: Sequence[str]) -> list[str]:
+    return [source for source in sources if (judge.run / f"{split.format(source)}.npz").exists()]
 
 
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:

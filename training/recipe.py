@@ -18,7 +18,9 @@ class Recipe:
     pooled: bool  # cache the trunk's mean over all places instead of its map
     head: Literal["linear", "grid"]
     random_views: int
+    trains_depthwise: bool  # train the per-channel filters too, a fifth of the time on a CPU
     epochs: int
+    warmup_epochs: float
     images_per_epoch: int | None  # drawn so that rare kinds come up more often; None: every image once
     batch: int
     learning_rate: float
@@ -36,7 +38,9 @@ BASELINE: Final = Recipe(
     pooled=True,
     head="linear",
     random_views=0,
+    trains_depthwise=False,
     epochs=40,
+    warmup_epochs=0.0,
     images_per_epoch=None,
     batch=64,
     learning_rate=1e-3,
@@ -48,15 +52,17 @@ GRID: Final = Recipe(
     name="grid",
     description="An EfficientNet-Lite0, its later blocks trained further, with evidence per place and a global branch.",
     variant=LITE0,
-    size=(320, 320),
+    size=(384, 384),
     trunk_end="block_4",
     pooled=False,
     head="grid",
     random_views=10,
-    epochs=12,
+    trains_depthwise=False,
+    epochs=8,
+    warmup_epochs=0.5,
     images_per_epoch=1_400,
     batch=16,
-    learning_rate=3e-4,
+    learning_rate=5e-4,
     weight_decay=0.05,
     place_weight=0.5,
     shows_evidence=True,

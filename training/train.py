@@ -124,6 +124,8 @@ def train_head(recipe: Recipe, material: Material, rows: Rows, backup: Path) -> 
     """Train a new head on these rows; an unfinished earlier try is taken up from `backup`."""
     keras.utils.set_random_seed(SEED)
     head = build_head(recipe)
+    for layer in head.layers:
+        layer.trainable = recipe.trains_depthwise or not isinstance(layer, keras.layers.DepthwiseConv2D)
     batches = Batches(recipe, material, rows)
     optimizer = _optimizer(recipe, len(batches))
     if recipe.place_weight:
@@ -187,7 +189,11 @@ class _EpochLine(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps_per_epoch * recipe.epochs)
+    warmup = round(steps_per_epoch * recipe.warmup_epochs)
+    steps = max(1, steps_per_epoch * recipe.epochs - warmup)
+    first = 0.0 if warmup else recipe.learning_rate
+    schedule = keras.optimizers.schedules.CosineDecay
+    rate = schedule(first, steps, warmup_target=recipe.learning_rate if warmup else None, warmup_steps=warmup)
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
 
 
