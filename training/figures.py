@@ -150,9 +150,9 @@ def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
 def robustness_figures(judge: Judge) -> Iterator[Figure]:
     """Yield the AUC that each kind of damage costs, type and fracture apart; the draws of groups are paired."""
     bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
-    whole = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{PLAIN}"))
-    for damage in DAMAGES:
-        known, kind = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{damage}"))
+    whole = log_odds(judge.outcome.raw)
+    for damage in _scored(judge):
+        known, kind = log_odds(load_scores(judge.run, judge.entries, "probabilities", damage))
         aim = 0.05 if damage == "half_resolution" else 0.02
         lost = judge.estimate(_loss(whole[1], kind, judge.fisura), judge.typed)
         yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
@@ -232,12 +232,18 @@ def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], f
 
 
 def _trained(judge: Judge, split: str, sources: Sequence[str]) -> list[str]:
-    return [source for source in sources if (judge.run / f"{split.format(source)}.npz").exists()]
+    return [source for source in sources if (judge.run / f"{split.format(source)}.{PLAIN}.npz").exists()]
+
+
+def _scored(judge: Judge) -> list[str]:
+    """List the damages that every fold was scored under."""
+    folds = {entry.fold for entry in judge.entries}
+    return [damage for damage in DAMAGES if all((judge.run / f"fold_{fold}.{damage}.npz").exists() for fold in folds)]
 
 
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
     """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
     part = load_split(judge.run, split)
     scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
-    scores[part["rows"].astype(int)] = part[f"probabilities_{PLAIN}"]
+    scores[part["rows"].astype(int)] = part["probabilities"]
     return scores

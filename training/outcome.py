@@ -43,24 +43,24 @@ class Outcome:
 
 def load_outcome(run: Path, entries: Sequence[Entry]) -> Outcome:
     """Put the folds' scores for the plain view together. Raises UnfinishedRunError."""
-    raw = load_scores(run, entries, f"probabilities_{PLAIN}")
+    raw = load_scores(run, entries, "probabilities")
     probabilities = cross_calibrate(raw, entries)
     thresholds = _cross_choose(confidence(probabilities), entries)
     return Outcome(raw, probabilities, thresholds, load_scores(run, entries, "evidence"))
 
 
-def load_scores(run: Path, entries: Sequence[Entry], name: str) -> NDArray[np.float32]:
+def load_scores(run: Path, entries: Sequence[Entry], name: str, view: str = PLAIN) -> NDArray[np.float32]:
     """Return one array of the folds' files, its rows in the manifest's order. Raises UnfinishedRunError."""
-    parts = [load_split(run, f"fold_{fold}") for fold in sorted({entry.fold for entry in entries})]
+    parts = [load_split(run, f"fold_{fold}", view) for fold in sorted({entry.fold for entry in entries})]
     scores = np.concatenate([part[name] for part in parts])
     return scores[np.argsort(np.concatenate([part["rows"] for part in parts]))]
 
 
-def load_split(run: Path, split: str) -> dict[str, NDArray[np.generic]]:
-    """Read what one split wrote. Raises UnfinishedRunError."""
-    path = run / f"{split}.npz"
+def load_split(run: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[np.generic]]:
+    """Read what one split said of a view. Raises UnfinishedRunError."""
+    path = run / f"{split}.{view}.npz"
     if not path.exists():
-        raise UnfinishedRunError(f"{run.name} lacks {split}: run `python -m training.train --recipe {run.name}`")
+        raise UnfinishedRunError(f"{run.name} lacks {split} {view}: run `python -m training.train --recipe {run.name}`")
     with np.load(path) as file:
         return dict(file)
 
