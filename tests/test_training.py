@@ -13,13 +13,21 @@ from PIL import Image
 
 from preprocessing import decode, prepare
 from training.backbone import LITE0, LITE2, blocks_of, build_backbone
-from training.calibration import Calibration, Line, choose_threshold, confidence, cross_calibrate, fit_calibration
+from training.calibration import (
+    Calibration,
+    Line,
+    choose_threshold,
+    confidence,
+    cross_calibrate,
+    fit_calibration,
+    log_odds,
+)
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
 from training.heatmap import is_at, letterbox_box, peak_of
 from training.manifest import Box, Entry, ManifestError, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
-from training.network import calibrate, share_out
+from training.network import calibrate, share_out, weigh
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
 from training.splits import fold_split, plan_splits
@@ -175,22 +183,27 @@ def test_calibration_undoes_overconfidence_out_of_fold():
     rng = np.random.default_rng(2)
     said = np.where(rng.random(len(entries)) < 0.7, truth, rng.integers(0, 3, len(entries)))
     raw = np.where(np.eye(3)[said] > 0, 0.998, 0.001).astype(np.float32)
-    calibrated = cross_calibrate(raw, entries)
+    calibrated = cross_calibrate(raw[:, None], entries)
     right = truth == calibrated.argmax(axis=1)
     assert calibrated.sum(axis=1) == pytest.approx(1)
     assert calibrated.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.06)
 
 
-def test_calibration_folded_into_the_weights_gives_what_it_gives_beside_them():
-    inputs = keras.Input((5,))
-    outputs = share_out(keras.layers.Dense(1, name="known")(inputs), keras.layers.Dense(1, name="type")(inputs))
-    network = keras.Model(inputs, outputs)
-    x = np.random.default_rng(3).normal(size=(8, 5)).astype(np.float32)
-    lines = Calibration(Line(0.5, -1.0), Line(2.0, 0.25))
-    expected = lines.apply(network.predict_on_batch(x))
-    calibrate(network, "known", 0.5, -1.0)
-    calibrate(network, "type", 2.0, 0.25)
-    np.testing.assert_allclose(network.predict_on_batch(x), expected, atol=1e-5)
+def test_calibration_put_into_the_weights_gives_what_it_gives_beside_them():
+    inputs = keras.Input((2, 2))
+    members = [keras.layers.Cropping1D((row, 1 - row))(inputs) for row in (0, 1)]
+    logits = [keras.layers.Reshape((2,))(member) for member in members]
+    known = weigh([keras.layers.Dense(1, name=f"known_{row}")(x) for row, x in enumerate(logits)], "known_of_all")
+    kind = weigh([keras.layers.Dense(1, name=f"type_{row}")(x) for row, x in enumerate(logits)], "type_of_all")
+    network = keras.Model(inputs, share_out(known, kind))
+    for row in (0, 1):
+        network.get_layer(f"known_{row}").set_weights([np.array([[1.0], [0.0]]), np.zeros(1)])
+        network.get_layer(f"type_{row}").set_weights([np.array([[0.0], [1.0]]), np.zeros(1)])
+    probabilities = np.random.default_rng(3).dirichlet([1, 1, 1], (8, 2))
+    lines = Calibration(Line((0.5, 0.2), -1.0), Line((2.0, 0.1), 0.25))
+    calibrate(network, lines)
+    answers = network.predict_on_batch(np.stack(log_odds(probabilities), axis=2))
+    np.testing.assert_allclose(answers, lines.apply(probabilities), atol=1e-5)
 
 
 def test_the_threshold_keeps_false_acceptance_below_its_limit():
@@ -292,5 +305,5 @@ def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path,
 
 def test_calibration_leaves_untyped_fractures_out():
     entries = [*make_entries(), *[make_entry("fracture_untyped", group=f"u{row}") for row in range(50)]]
-    raw = np.random.default_rng(5).dirichlet([1, 1, 1], len(entries)).astype(np.float32)
+    raw = np.random.default_rng(5).dirichlet([1, 1, 1], (len(entries), 2)).astype(np.float32)
     assert fit_calibration(raw, entries) == fit_calibration(raw[:400], entries[:400])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import choose_threshold, confidence, fit_calibration, log_odds
+from training.calibration import choose_threshold, confidence, cross_calibrate, fit_calibration, log_odds
 from training.heatmap import centre_hits, peak_hits
 from training.manifest import Entry
 from training.metrics import (
@@ -21,7 +21,7 @@ from training.metrics import (
     excess_calibration_error,
     share,
 )
-from training.outcome import Outcome, load_scores, load_split
+from training.outcome import Outcome, load_members, load_split
 from training.splits import Rows, other_sources, typed_sources
 from training.views import DAMAGES, PLAIN
 
@@ -50,8 +50,8 @@ class Figure:
 class Judge:
     """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
 
-    def __init__(self, entries: Sequence[Entry], outcome: Outcome, run: Path) -> None:
-        self.entries, self.outcome, self.run = entries, outcome, run
+    def __init__(self, entries: Sequence[Entry], outcome: Outcome, runs: Sequence[Path]) -> None:
+        self.entries, self.outcome, self.runs = entries, outcome, runs
         self.labels = np.array([entry.label for entry in entries])
         self.sources = np.array([entry.source for entry in entries])
         self.core = np.array([entry.tier == "core" for entry in entries])
@@ -150,13 +150,13 @@ def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
 def robustness_figures(judge: Judge) -> Iterator[Figure]:
     """Yield the AUC that each kind of damage costs, type and fracture apart; the draws of groups are paired."""
     bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
-    whole = log_odds(judge.outcome.raw)
+    raw, entries = judge.outcome.raw, judge.entries
     for damage in _scored(judge):
-        known, kind = log_odds(load_scores(judge.run, judge.entries, "probabilities", damage))
+        known, kind = log_odds(cross_calibrate(raw, entries, load_members(judge.runs, entries, damage)))
         aim = 0.05 if damage == "half_resolution" else 0.02
-        lost = judge.estimate(_loss(whole[1], kind, judge.fisura), judge.typed)
+        lost = judge.estimate(_loss(judge.kind, kind, judge.fisura), judge.typed)
         yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
-        lost = judge.estimate(_loss(whole[0], known, judge.fractured), bones)
+        lost = judge.estimate(_loss(judge.known, known, judge.fractured), bones)
         yield Figure(
             f"lost_fracture_{damage}", f"{damage}: AUC lost, fractured in FracAtlas", FOLDS, lost, aim, at_most=True
         )
@@ -171,7 +171,7 @@ def transfer_figures(judge: Judge) -> Iterator[Figure]:
     threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
     for source in _trained(judge, "bones_without_{}", typed_sources(judge.entries)):
         scores = _spread(judge, f"bones_without_{source}")
-        kind = log_odds(scores)[1]
+        kind = log_odds(calibration.apply(scores))[1]
         chosen = judge.typed & (judge.sources == source)
         metric = _auc_of(kind, judge.fisura)
         name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
@@ -232,18 +232,23 @@ def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], f
 
 
 def _trained(judge: Judge, split: str, sources: Sequence[str]) -> list[str]:
-    return [source for source in sources if (judge.run / f"{split.format(source)}.{PLAIN}.npz").exists()]
+    return [source for source in sources if _has(judge, split.format(source), PLAIN)]
 
 
 def _scored(judge: Judge) -> list[str]:
     """List the damages that every fold was scored under."""
     folds = {entry.fold for entry in judge.entries}
-    return [damage for damage in DAMAGES if all((judge.run / f"fold_{fold}.{damage}.npz").exists() for fold in folds)]
+    return [damage for damage in DAMAGES if all(_has(judge, f"fold_{fold}", damage) for fold in folds)]
+
+
+def _has(judge: Judge, split: str, view: str) -> bool:
+    return all((run / f"{split}.{view}.npz").exists() for run in judge.runs)
 
 
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
-    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
-    part = load_split(judge.run, split)
-    scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
-    scores[part["rows"].astype(int)] = part["probabilities"]
+    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, members, 3)."""
+    scores = np.full((len(judge.entries), len(judge.runs), 3), 1 / 3, np.float32)
+    for member, run in enumerate(judge.runs):
+        part = load_split(run, split)
+        scores[part["rows"].astype(int), member] = part["probabilities"]
     return scores

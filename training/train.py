@@ -163,7 +163,7 @@ def score_split(recipe: Recipe, split: Split, view: str, cache: Path, run: Path)
     path = run / f"{split.name}.{view}.npz"
     if path.exists() or not len(split.score):
         return
-    network = join(recipe, load_head(recipe, run / f"{split.name}.weights.h5"))
+    network = join([(recipe, load_head(recipe, run / f"{split.name}.weights.h5"))])
     pixels = load_view(cache, recipe.size, view)
     probabilities, evidence = score(network, pixels, split.score, f"{split.name} {view}")
     np.savez_compressed(path, rows=split.score, probabilities=probabilities, evidence=evidence)
