@@ -26,6 +26,7 @@ from training.splits import Rows, other_sources, typed_sources
 from training.views import DAMAGES, PLAIN
 
 FOLDS = "out of fold"
+_MIN_IMAGES = 10  # a part with fewer of a kind gets no figure
 
 
 @dataclass(frozen=True)
@@ -185,27 +186,36 @@ def transfer_figures(judge: Judge) -> Iterator[Figure]:
 
 
 def part_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield the figures per source, tier and body part; a part with nothing to compare yields nan and is left out."""
+    """Yield the figures per source, tier and body part, where there are enough images to say anything."""
     parts = {f"source {name}": judge.sources == name for name in sorted(set(judge.sources))}
     parts |= {f"tier {name}": judge.core == (name == "core") for name in ("core", "secondary")}
     bodies = sorted({part for entry in judge.entries for part in entry.body_part.split("+") if part})
     for body in bodies:
         parts[f"body part {body}"] = np.array([body in entry.body_part.split("+") for entry in judge.entries])
     for name, chosen in parts.items():
-        figures = _figures_of(judge, name, chosen)
-        yield from (figure for figure in figures if np.isfinite(figure.estimate.value))
+        yield from _aucs_of(judge, name, chosen)
+        yield from _shares_of(judge, name, chosen)
 
 
-def _figures_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
+def _aucs_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
+    if _are_enough(chosen & judge.fisura, chosen & judge.fractura):
+        yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
+    if _are_enough(chosen & judge.fractured, chosen & judge.normal):
+        yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
+
+
+def _shares_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
     accepted = judge.outcome.accepted
-    yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
-    yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
-    for label in ("fisura", "fractura", "fracture_untyped"):
-        share_accepted = judge.share(accepted, chosen & (judge.labels == label))
-        yield Figure(f"{label}_accepted", f"{name}: {label} accepted", FOLDS, share_accepted)
-    for label in ("normal", "other"):
-        share_rejected = judge.share(~accepted, chosen & (judge.labels == label))
-        yield Figure(f"{label}_rejected", f"{name}: {label} rejected", FOLDS, share_rejected)
+    answers = [(label, "accepted", accepted) for label in ("fisura", "fractura", "fracture_untyped")]
+    answers += [(label, "rejected", ~accepted) for label in ("normal", "other")]
+    for label, answer, hits in answers:
+        images = chosen & (judge.labels == label)
+        if _are_enough(images):
+            yield Figure(f"{label}_{answer}", f"{name}: {label} {answer}", FOLDS, judge.share(hits, images))
+
+
+def _are_enough(*kinds: Bools) -> bool:
+    return min(int(kind.sum()) for kind in kinds) >= _MIN_IMAGES
 
 
 def _balanced(judge: Judge, cuts: Floats) -> Estimate:
