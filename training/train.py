@@ -111,7 +111,7 @@ def place_loss(boxes: Tensor, evidence: Tensor) -> Tensor:
     """
     log_odds = keras.ops.mean(evidence, axis=-1, keepdims=True)
     fullest = keras.ops.max(boxes, axis=(1, 2, 3), keepdims=True)
-    inside = keras.ops.cast(boxes >= keras.ops.maximum(fullest / 2, 0.02), "float32")
+    inside = keras.ops.cast(keras.ops.greater_equal(boxes, keras.ops.maximum(fullest / 2, 0.02)), "float32")
     return _mean_where(inside, keras.ops.softplus(-log_odds)) + _mean_where(1 - inside, keras.ops.softplus(log_odds))
 
 
