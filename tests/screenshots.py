@@ -4,6 +4,7 @@
 `crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
 """
 
+import functools
 import io
 import os
 import sys
@@ -42,7 +43,12 @@ def upload(name: str, data: bytes) -> dict[str, Any]:
 
 
 def film(kind: str, seed: int = 0, size: tuple[int, int] = (1200, 960)) -> dict[str, Any]:
-    return upload(f"{kind}-{seed + 1}.png", encoded(phantom(kind, size, seed)))  # type: ignore[arg-type]
+    return upload(f"{kind}-{seed + 1}.png", _drawn(kind, seed, size))
+
+
+@functools.cache
+def _drawn(kind: str, seed: int, size: tuple[int, int]) -> bytes:
+    return encoded(phantom(kind, size, seed))  # type: ignore[arg-type]
 
 
 def photograph() -> dict[str, Any]:
