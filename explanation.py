@@ -21,13 +21,13 @@ MAX_SIDE_PIXELS: Final = 1024
 BATCH: Final = 2  # of at most 8: the smaller, the sooner a plain prediction has the processor
 LEVELS: Final = (4, 8)  # cells along the longer side; coarse first, so that a stop in time has seen everything once
 LIMIT_SECONDS: Final = 3.0
-BOX_LEVEL: Final = 0.5  # the box holds what is connected with the peak and at least half as strong
+BOX_LEVEL: Final = 0.6  # the box holds what is connected with the peak and at least so strong, the peak being 1
 BOX_SIDE_CELLS: Final = 96
 FLAT: Final = 1e-4  # a difference in log-odds that says nothing
 MAP_STEPS: Final = 64
-MAX_ALPHA: Final = 230
-# Yellow to red to dark violet: told apart by lightness too, and by readers who do not see red or green.
-COLOURS: Final = ((255, 236, 138), (255, 176, 60), (240, 96, 44), (196, 32, 62), (120, 12, 88))
+MAX_ALPHA: Final = 175
+# Dark red to light yellow: lighter is stronger, also for readers who do not see red or green; bone stays visible below.
+COLOURS: Final = ((140, 16, 60), (208, 44, 48), (245, 108, 36), (255, 176, 64), (255, 232, 140))
 
 
 class Outputs(Protocol):
@@ -206,7 +206,7 @@ def _peak(strength: Floats) -> tuple[float, float] | None:
 
 
 def _box(strength: Floats) -> tuple[float, float, float, float] | None:
-    """Return (x, y, width, height) of what hangs together with the peak at half its strength, in shares."""
+    """Return (x, y, width, height) of what hangs together with the peak at 0.6 of its strength, in shares."""
     if not strength.any():
         return None
     scale = min(1.0, BOX_SIDE_CELLS / max(strength.shape))
@@ -245,7 +245,7 @@ def _heat_map(strength: Floats) -> Image.Image:
     stops = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(steps, stops, [colour[channel] for colour in COLOURS]) for channel in range(3)]
     picture.putpalette(np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes())
-    picture.info["transparency"] = np.rint(MAX_ALPHA * np.clip(steps * 1.4 - 0.15, 0, 1)).astype(np.uint8).tobytes()
+    picture.info["transparency"] = np.rint(MAX_ALPHA * np.clip(steps * 1.4 - 0.25, 0, 1)).astype(np.uint8).tobytes()
     return picture
 
 

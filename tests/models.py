@@ -167,13 +167,15 @@ def crack_model() -> keras.Model:
     """
     k = keras.layers
     image = keras.Input((96, 96, 1))
-    darker = k.Conv2D(
-        4, (13, 3), padding="same", activation="relu", name="darker"
-    )  # than above, than below; both sizes
+    # By how much a place is darker than the one above, than the one below; for narrow bands, for wide ones.
+    darker = k.Conv2D(4, (13, 3), padding="same", activation="relu", name="darker")
     least = k.Conv2D(4, 1, activation="relu", name="least")  # min(a, b) is a - relu(a - b)
+    bands = k.Conv2D(2, 1, activation="relu", name="bands")
     evidence = k.Conv2D(2, 1, activation="relu", name="evidence")
     head = k.Dense(3, activation="softmax", name="probabilities")
-    places = evidence(least(k.AveragePooling2D(3, strides=1, padding="same")(darker(image))))
+    found = least(k.AveragePooling2D(3, strides=1, padding="same")(darker(image)))
+    around = k.MaxPooling2D(7, strides=1, padding="same")(bands(found))
+    places = evidence(k.AveragePooling2D(5, strides=1, padding="same")(around))
     model = keras.Model(image, [head(k.GlobalMaxPooling2D()(places)), places])
     kernel = np.zeros((13, 3, 1, 4))
     for channel, (bright, dark) in enumerate(((4, [6]), (8, [6]), (0, [5, 6, 7]), (12, [5, 6, 7]))):
@@ -182,6 +184,7 @@ def crack_model() -> keras.Model:
     darker.set_weights([kernel, np.array([-0.05, -0.05, -0.12, -0.12])])
     pairs = np.array([[1, 1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 1], [0, 0, 0, -1]], float)
     least.set_weights([pairs[None, None], np.zeros(4)])
-    evidence.set_weights([np.array([[[[1, 0], [-1, 0], [-2, 1], [2, -1]]]], float), np.zeros(2)])
+    bands.set_weights([np.array([[[[1, 0], [-1, 0], [0, 1], [0, -1]]]], float), np.zeros(2)])
+    evidence.set_weights([np.array([[[[1, 0], [-2, 1]]]], float), np.zeros(2)])
     head.set_weights([np.array([[160.0, 0.0, 0.0], [-150.0, 130.0, 0.0]]), np.array([0.0, 0.0, 2.5])])
     return model

@@ -126,4 +126,4 @@ def test_the_map_is_clear_where_nothing_was_found_and_dense_at_the_peak():
     found = explained((960, 960), evidence=evidence_at(2, 9))
     alpha = np.asarray(found.map.convert("RGBA"))[..., 3]
     assert alpha[800, 100] == 0
-    assert alpha[200, 760] > 200
+    assert alpha[200, 760] > 150
