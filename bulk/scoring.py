@@ -34,7 +34,7 @@ class Scorer:
         row: Row = {"path": name, "success": None, "predictedClass": None, "confidence": None}
         row |= {PROBABILITY + known: None for known in self.class_names}
         try:
-            image = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
+            image, _ = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
             body = answer(classify(self._classifier, image), refusal="")
         except (ImageError, DicomError) as error:
             return row | {"error": error.code}

@@ -1,9 +1,10 @@
 """Pictures of every state of the page, for looking at.
 
 `python tests/screenshots.py FOLDER [MODEL.h5]` writes them. The images are phantoms; without MODEL the network is
-`crack_model`, written by hand, which knows nothing but phantoms.
+`crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
 """
 
+import io
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import ThreadedServer, chromium, missing
+from dicoms import dicom_file
 from phantoms import encoded, phantom
 from PIL import Image
 
@@ -56,6 +58,12 @@ def deep() -> dict[str, Any]:
     return upload("antebrazo.tif", encoded(Image.fromarray(samples), "TIFF"))
 
 
+def dicom() -> dict[str, Any]:
+    """A DICOM that counts from white to black, under a name that says nothing."""
+    samples = 255 - np.asarray(phantom("fractura", (1000, 800), 4))
+    return upload("IM000001", dicom_file(samples, PhotometricInterpretation="MONOCHROME1"))
+
+
 class Studio:
     """Opens the page anew for each picture."""
 
@@ -71,7 +79,8 @@ class Studio:
         page.wait_for_selector("[data-ready]")
         pose(page)
         page.wait_for_timeout(600)
-        page.screenshot(path=str(self.folder / f"{name}.png"))
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.quantize(256, dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)
         context.close()
         print(name)
 
@@ -81,7 +90,7 @@ def show(*files: dict[str, Any], heat: bool = True) -> Callable[[Any], None]:
         page.set_input_files("#files", list(files))
         page.locator("#visit:not(:has(li:not(.is-done, .is-failed)))").wait_for(timeout=30_000)
         if heat:
-            page.wait_for_selector("#heat-note [lang]", timeout=30_000)
+            page.wait_for_selector("#heat-note[data-state=done]", timeout=30_000)
 
     return pose
 
@@ -106,6 +115,7 @@ def take_all(studio: Studio) -> None:
     studio.take("photograph-refused", show(photograph(), heat=True))
     studio.take("blank", show(upload("vacia.png", encoded(Image.new("L", (400, 300), 9)))))
     studio.take("tiff", then(show(deep()), lambda page: page.click("summary")))
+    studio.take("dicom", show(dicom()))
     studio.take("ten", show(*(film(KINDS[seed % 3], seed, (600, 480)) for seed in range(10))))
     studio.take(
         "windowed",

@@ -7,7 +7,7 @@ from phantoms import phantom
 from PIL import Image
 
 import explanation
-from explanation import MAX_BATCH, NOTHING, Question, draw, find_relevance
+from explanation import BATCH, NOTHING, Question, draw, find_relevance
 from model_loader import Outputs
 from preprocessing import content_of, prepare
 
@@ -93,7 +93,7 @@ def test_occlusion_asks_in_batches_of_at_most_eight_and_gives_way_before_each():
 
     explained(predict=counted, give_way=lambda: calls.append("way"))
     asked = [call for call in calls[1:] if call != "way"]
-    assert max(asked) <= MAX_BATCH
+    assert max(asked) == BATCH <= 8
     assert sum(asked) == 4 * 3 + 8 * 5
     assert calls[1::2] == ["way"] * len(asked)
 
@@ -102,7 +102,7 @@ def test_occlusion_stops_in_time(monkeypatch):
     monkeypatch.setattr(explanation, "LIMIT_SECONDS", 0.0)
     calls = []
     explained(predict=lambda images: calls.append(len(images)) or looks_at_the_upper_left(images))
-    assert sum(calls) <= 1 + MAX_BATCH
+    assert sum(calls) <= 1 + BATCH
 
 
 @pytest.mark.parametrize(("size", "shown"), [((2048, 1024), (1024, 512)), ((480, 360), (480, 360))])

@@ -14,7 +14,7 @@ from browser import ThreadedServer, chromium, missing
 from conftest import ROOT, make_classifier, serving
 from phantoms import encoded, phantom
 from PIL import Image
-from screenshots import KINDS, PHONE, Mood, deep, film, moody_app, photograph, upload
+from screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 
 from admission import AdmissionError
 from app import Service
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
 SETTLED = "#visit:not(:has(li:not(.is-done, .is-failed)))"
-EXPLAINED = "#heat-note [lang]"
+EXPLAINED = "#heat-note[data-state=done]"
 SPANISH_NOTICE = "Ayuda para investigación y triaje; no es un producto sanitario."
 
 
@@ -105,7 +105,9 @@ def visitor(browser):
 
 def violations(page):
     """Return what axe-core finds in the page as it is now."""
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    found = page.evaluate(
+        "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
+    )["violations"]
     return [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found]
 
 
@@ -217,14 +219,18 @@ def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
     assert "no se ha consultado a la red" in page.inner_text("#heat-note")
 
 
-def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor):
+@pytest.mark.parametrize(
+    ("file", "decoded"), [(deep(), ["TIFF, 12 bits"]), (dicom(), ["DICOM, 8 bits", "invertida"])], ids=["TIFF", "DICOM"]
+)
+def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor, file, decoded):
     page = visitor.visit(service.url)
-    choose(page, deep())
+    choose(page, file)
     assert title(page) == "Fractura"
     assert page.locator("#picture").get_attribute("src").startswith("data:image/png")
     assert page.locator("#visit img").get_attribute("src").startswith("data:image/png")
     page.click("summary")
-    assert "TIFF, 12 bits" in page.inner_text("details")
+    for fact in decoded:
+        assert fact in page.inner_text("details")
 
 
 def test_ten_images_at_once(service, visitor):
@@ -241,10 +247,15 @@ def test_ten_images_at_once(service, visitor):
 
 def test_the_language_is_switched_and_remembered(service, visitor):
     page = visitor.visit(service.url)
-    choose(page, film("none"))
+    choose(page, film("none"), film("fisura"))
+    assert page.inner_text("#heat-note") == "Ninguna zona destaca."
     page.click("[data-language=en]")
-    page.locator("#heat-note [lang=en]").wait_for()
+    page.wait_for_selector("[data-language=en][aria-pressed=true]")
     assert title(page) == "None of the known classes"
+    page.locator("#visit .row").nth(1).click()
+    page.locator("#heat-note [lang=en]").wait_for()
+    assert title(page) == "Fisura"
+    assert "The strongest place is" in page.inner_text("#heat-note")
     assert "always check the radiograph itself" in page.inner_text("#heat-note")
     assert page.locator(".notice").inner_text() == "Research and triage aid; not a medical device."
     page.reload()
@@ -264,7 +275,7 @@ def test_both_languages_have_the_same_sentences_and_facts():
 
 def test_with_the_keyboard_alone(service, visitor):
     choosers = []
-    visitor.page.on("filechooser", choosers.append)
+    visitor.page.on("filechooser", lambda chooser: choosers.extend([chooser]))
     page = visitor.visit(service.url)
     for _ in range(5):  # past the languages and the theme
         page.keyboard.press("Tab")

@@ -24,14 +24,14 @@ _CLIP: Final = 1e-6
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line on log-odds: Platt's scaling (Platt 1999)."""
+    """A weighed sum of the members' log-odds plus a bias: Platt's scaling (Platt 1999), for one member or several."""
 
-    scale: float = 1.0
-    bias: float = 0.0
+    scales: tuple[float, ...]
+    bias: float
 
     def apply(self, log_odds: Floats) -> Floats:
-        """Return the calibrated log-odds."""
-        return log_odds * self.scale + self.bias
+        """Return the calibrated log-odds, (n,), of (n, members)."""
+        return np.asarray(log_odds @ np.array(self.scales) + self.bias, np.float64)
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,23 @@ class Calibration:
     type: Line
 
     def apply(self, probabilities: NDArray[np.floating]) -> Floats:
-        """Return calibrated probabilities, (n, 3)."""
-        known, kind = (
-            _sigmoid(line.apply(x)) for line, x in zip((self.known, self.type), log_odds(probabilities), strict=True)
-        )
+        """Return calibrated probabilities, (n, 3), of the members' own, (n, members, 3)."""
+        lines = zip((self.known, self.type), log_odds(probabilities), strict=True)
+        known, kind = (_sigmoid(line.apply(x)) for line, x in lines)
         return np.stack([known * kind, known * (1 - kind), 1 - known], axis=1)
 
 
 def log_odds(probabilities: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """Return the log-odds of fractured against not, and of fisura against fractura, from (n, 3): (n,) each."""
-    fisura, fractura, none = np.clip(probabilities.astype(np.float64), _CLIP, 1).T
+    """Return the log-odds of fractured against not, and of fisura against fractura, of (..., 3): (...) each."""
+    fisura, fractura, none = np.moveaxis(np.clip(probabilities.astype(np.float64), _CLIP, 1), -1, 0)
     return np.log((fisura + fractura) / none), np.log(fisura / fractura)
 
 
 def fit_calibration(probabilities: NDArray[np.floating], entries: Sequence[Entry]) -> Calibration:
-    """Fit both lines by maximum likelihood. Untyped fractures are left out: the prior is that of the rest."""
+    """Fit both lines by maximum likelihood to the members' probabilities, (n, members, 3).
+
+    Untyped fractures are left out: the prior is that of the rest.
+    """
     typed = np.array([entry.is_typed for entry in entries])
     untyped = np.array([entry.label == "fracture_untyped" for entry in entries])
     fisura = np.array([entry.label == CLASS_NAMES[0] for entry in entries])
@@ -64,14 +66,20 @@ def fit_calibration(probabilities: NDArray[np.floating], entries: Sequence[Entry
     return Calibration(_fit_line(known[~untyped], typed[~untyped]), _fit_line(kind[typed], fisura[typed]))
 
 
-def cross_calibrate(probabilities: NDArray[np.floating], entries: Sequence[Entry]) -> Floats:
-    """Calibrate each fold's outputs by the lines that the other folds' outputs give. (n, 3)."""
+def cross_calibrate(
+    probabilities: NDArray[np.floating], entries: Sequence[Entry], damaged: NDArray[np.floating] | None = None
+) -> Floats:
+    """Calibrate each fold's outputs, (n, members, 3), by the lines that the other folds' outputs give. (n, 3).
+
+    With `damaged`, those outputs are calibrated by the lines of the undamaged ones.
+    """
     folds = np.array([entry.fold for entry in entries])
-    calibrated = np.empty(probabilities.shape, np.float64)
+    judged = probabilities if damaged is None else damaged
+    calibrated = np.empty((len(entries), 3), np.float64)
     for fold in np.unique(folds):
         others = np.flatnonzero(folds != fold)
         calibration = fit_calibration(probabilities[others], take(entries, others))
-        calibrated[folds == fold] = calibration.apply(probabilities[folds == fold])
+        calibrated[folds == fold] = calibration.apply(judged[folds == fold])
     return calibrated
 
 
@@ -124,15 +132,28 @@ def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000
 
 
 def _fit_line(x: Floats, positive: Bools, steps: int = 50, ridge: float = 1e-3) -> Line:
-    """Fit P(positive) = sigmoid(scale * x + bias) by Newton's method; the ridge only keeps separable data finite."""
-    design = np.stack([x, np.ones_like(x)], axis=1)
-    weights = np.array([1.0, 0.0])
+    """Fit P(positive) = sigmoid(x @ scales + bias), x being (n, members).
+
+    Newton's method, with halved steps where a whole one overshoots; the ridge only keeps the lines of separable data
+    finite.
+    """
+    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    line = np.zeros(design.shape[1])
     for _ in range(steps):
-        p = _sigmoid(design @ weights)
-        gradient = design.T @ (p - positive) + ridge * weights
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
-        weights = weights - np.linalg.solve(hessian, gradient)
-    return Line(float(weights[0]), float(weights[1]))
+        p = _sigmoid(design @ line)
+        gradient = design.T @ (p - positive) + ridge * line
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(len(line))
+        step = np.linalg.solve(hessian, gradient)
+        while _line_loss(design, positive, line - step, ridge) > _line_loss(design, positive, line, ridge) + 1e-9:
+            step = step / 2
+        line = line - step
+    *scales, bias = line.tolist()
+    return Line(tuple(scales), bias)
+
+
+def _line_loss(design: Floats, positive: Bools, line: Floats, ridge: float) -> float:
+    signs = np.where(positive, -1.0, 1.0)
+    return float(np.logaddexp(0, signs * (design @ line)).sum() + ridge * (line @ line) / 2)
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -20,7 +20,7 @@ from training.calibration import (
 from training.figures import Figure, Judge
 from training.manifest import LABELS, Entry
 from training.pictures import confusion
-from training.recipe import Recipe
+from training.recipe import Candidate, Recipe
 
 _TEMPLATE: Final = Path(__file__).with_name("card_template.md")
 
@@ -37,9 +37,9 @@ class Sections:
     parts: Sequence[Figure]
 
 
-def write_card(path: Path, judge: Judge, sections: Sections, recipe: Recipe, data_version: str) -> None:
+def write_card(path: Path, judge: Judge, sections: Sections, candidate: Candidate, data_version: str) -> None:
     """Fill the template."""
-    facts = {**_facts(judge, recipe, data_version), **_tables(sections), "failures": _failures(judge, sections)}
+    facts = {**_facts(judge, candidate, data_version), **_tables(sections), "failures": _failures(judge, sections)}
     path.write_text(Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(facts), encoding="utf-8")
 
 
@@ -51,6 +51,9 @@ def file_threshold(judge: Judge) -> float:
 
 def table(figures: Iterable[Figure]) -> str:
     """Lay figures out as a table: value, interval, counts, aim."""
+    figures = list(figures)
+    if not figures:
+        return "Not measured for this network."
     lines = [
         "| figure | split | value | 95 % interval | images | groups | aim |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -71,15 +74,15 @@ def _aim(figure: Figure) -> str:
 
 
 def _tables(sections: Sections) -> Mapping[str, str]:
-    return {name: table(getattr(sections, name)) or "Not measured." for name in Sections.__dataclass_fields__}
+    return {name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__}
 
 
-def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]:
+def _facts(judge: Judge, candidate: Candidate, data_version: str) -> Mapping[str, str]:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in prior(judge.entries).items())
     thresholds = sorted(set(judge.outcome.thresholds.tolist()))
     bones = [entry for entry in judge.entries if entry.label != "other"]
     return {
-        "architecture": recipe.description,
+        "architecture": candidate.description,
         "threshold": f"{file_threshold(judge):.3f}",
         "data_size": f"{len(judge.entries):,} images in {len(set(judge.groups)):,} groups",
         "data_version": data_version,
@@ -90,7 +93,7 @@ def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]
         "others_limit": f"{MAX_OTHERS_ACCEPTED:.0%}",
         "fold_thresholds": ", ".join(f"{threshold:.3f}" for threshold in thresholds),
         "body_unknown": f"{sum(not entry.body_part for entry in bones):,}",
-        "recipe": _recipe(recipe),
+        "recipe": "\n".join(f"- {_recipe(recipe)}" for recipe in candidate.members),
     }
 
 

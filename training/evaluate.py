@@ -21,7 +21,7 @@ from training.figures import (
 from training.manifest import add_data_argument, digest_manifest, read_manifest
 from training.outcome import load_outcome
 from training.pictures import draw_all
-from training.recipe import RECIPES, Recipe
+from training.recipe import CANDIDATES
 from training.train import RUNS
 
 
@@ -44,12 +44,12 @@ def show(figure: Figure) -> str:
     return f"{estimate.value:.3f} ({interval}, n {estimate.images}, {estimate.groups} groups)  {figure.name}{aim}"
 
 
-def compute(judge: Judge, recipe: Recipe) -> Sections:
-    """Compute every figure."""
+def compute(judge: Judge, size: tuple[int, int]) -> Sections:
+    """Compute every figure; `size` is the network's input, (height, width)."""
     return Sections(
         headline=list(headline(judge)),
         calibration=list(calibration_figures(judge)),
-        heatmap=list(heatmap_figures(judge, recipe.size)),
+        heatmap=list(heatmap_figures(judge, size)),
         robustness=list(robustness_figures(judge)),
         transfer=list(transfer_figures(judge)),
         parts=list(part_figures(judge)),
@@ -60,22 +60,23 @@ def main() -> None:
     """Compute every figure of a run, show them, and write them to the run's folder."""
     parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
     add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="baseline")
+    parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
     chosen = parser.parse_args()
-    recipe, entries, run = RECIPES[chosen.recipe], read_manifest(chosen.data), chosen.runs / chosen.recipe
-    judge = Judge(entries, load_outcome(run, entries), run)
-    sections = compute(judge, recipe)
+    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
+    runs = [chosen.runs / recipe.name for recipe in candidate.members]
+    judge = Judge(entries, load_outcome(runs, entries), runs)
+    sections = compute(judge, candidate.members[0].size)
     figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
-    (run / "figures.json").write_text(json.dumps(quality(figures), indent=1))
-    (run / "quality.json").write_text(
+    (chosen.runs / f"{candidate.name}.figures.json").write_text(json.dumps(quality(figures), indent=1))
+    (chosen.runs / f"{candidate.name}.quality.json").write_text(
         json.dumps(quality([*sections.headline, *sections.calibration, *sections.heatmap]))
     )
     for figure in figures:
         print(show(figure))
     if chosen.publish:
-        write_card(Path("MODEL_CARD.md"), judge, sections, recipe, digest_manifest(chosen.data))
+        write_card(Path("MODEL_CARD.md"), judge, sections, candidate, digest_manifest(chosen.data))
         draw_all(judge, Path("docs/images"))
 
 

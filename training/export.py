@@ -19,22 +19,21 @@ from numpy.typing import NDArray
 
 from training.calibration import Calibration, choose_threshold, confidence, fit_calibration, prior
 from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest
-from training.network import PROBABILITIES, calibrate, join
+from training.network import PROBABILITIES, join
 from training.outcome import load_outcome
-from training.recipe import RECIPES, Recipe
+from training.recipe import CANDIDATES, Candidate
 from training.train import RUNS, load_head
 
 MODEL: Final = Path("bone_fracture_classifier.h5")
 
 
-def build_network(recipe: Recipe, run: Path, calibration: Calibration) -> keras.Model:
-    """Build the network from the head trained on all images, calibrated."""
-    network = join(recipe, load_head(recipe, run / "all.weights.h5"))
-    if not recipe.shows_evidence:
-        network = keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
-    calibrate(network, "known", calibration.known.scale, calibration.known.bias)
-    calibrate(network, "type", calibration.type.scale, calibration.type.bias)
-    return network
+def build_network(candidate: Candidate, runs: Path, calibration: Calibration) -> keras.Model:
+    """Build the network from the members' heads trained on all images, calibrated."""
+    paths = [(recipe, runs / recipe.name / "all.weights.h5") for recipe in candidate.members]
+    network = join([(recipe, load_head(recipe, path)) for recipe, path in paths], calibration)
+    if candidate.shows_evidence:
+        return network
+    return keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
 
 
 def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -61,7 +60,7 @@ def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) ->
             file.attrs[f"bone_{name}"] = value
 
 
-def describe(recipe: Recipe, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
+def describe(candidate: Candidate, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
     """List the attributes that state what the weights need and where they come from."""
     return {
         "class_names": ",".join(CLASS_NAMES),
@@ -71,7 +70,7 @@ def describe(recipe: Recipe, entries: Sequence[Entry], threshold: float, data_ve
         "prior": json.dumps({name: round(share, 4) for name, share in prior(entries).items()}),
         "data_version": data_version,
         "code_version": code_version(),
-        "recipe": json.dumps(dataclasses.asdict(recipe)),
+        "recipe": json.dumps(dataclasses.asdict(candidate)),
     }
 
 
@@ -88,18 +87,18 @@ def main() -> None:
     """Export a finished run."""
     parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
     add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="baseline")
+    parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
     chosen = parser.parse_args()
-    recipe, entries, run = RECIPES[chosen.recipe], read_manifest(chosen.data), chosen.runs / chosen.recipe
-    outcome = load_outcome(run, entries)
+    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
+    outcome = load_outcome([chosen.runs / recipe.name for recipe in candidate.members], entries)
     calibration = fit_calibration(outcome.raw, entries)
     threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
-    attributes = describe(recipe, entries, threshold, digest_manifest(chosen.data))
-    attributes["quality"] = (run / "quality.json").read_text()
-    network = build_network(recipe, run, calibration)
+    attributes = describe(candidate, entries, threshold, digest_manifest(chosen.data))
+    attributes["quality"] = (chosen.runs / f"{candidate.name}.quality.json").read_text()
+    network = build_network(candidate, chosen.runs, calibration)
     write_model(network, chosen.output, {"version": chosen.version, **attributes})
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {threshold}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import choose_threshold, confidence, fit_calibration, log_odds
+from training.calibration import choose_threshold, confidence, cross_calibrate, fit_calibration, log_odds
 from training.heatmap import centre_hits, peak_hits
 from training.manifest import Entry
 from training.metrics import (
@@ -21,11 +21,12 @@ from training.metrics import (
     excess_calibration_error,
     share,
 )
-from training.outcome import Outcome, load_scores, load_split
+from training.outcome import Outcome, load_members, load_split
 from training.splits import Rows, other_sources, typed_sources
 from training.views import DAMAGES, PLAIN
 
 FOLDS = "out of fold"
+_MIN_IMAGES = 10  # a part with fewer of a kind gets no figure
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Figure:
 class Judge:
     """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
 
-    def __init__(self, entries: Sequence[Entry], outcome: Outcome, run: Path) -> None:
-        self.entries, self.outcome, self.run = entries, outcome, run
+    def __init__(self, entries: Sequence[Entry], outcome: Outcome, runs: Sequence[Path]) -> None:
+        self.entries, self.outcome, self.runs = entries, outcome, runs
         self.labels = np.array([entry.label for entry in entries])
         self.sources = np.array([entry.source for entry in entries])
         self.core = np.array([entry.tier == "core" for entry in entries])
@@ -150,30 +151,33 @@ def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
 def robustness_figures(judge: Judge) -> Iterator[Figure]:
     """Yield the AUC that each kind of damage costs, type and fracture apart; the draws of groups are paired."""
     bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
-    whole = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{PLAIN}"))
-    for damage in DAMAGES:
-        known, kind = log_odds(load_scores(judge.run, judge.entries, f"probabilities_{damage}"))
+    raw, entries = judge.outcome.raw, judge.entries
+    for damage in _scored(judge):
+        known, kind = log_odds(cross_calibrate(raw, entries, load_members(judge.runs, entries, damage)))
         aim = 0.05 if damage == "half_resolution" else 0.02
-        lost = judge.estimate(_loss(whole[1], kind, judge.fisura), judge.typed)
+        lost = judge.estimate(_loss(judge.kind, kind, judge.fisura), judge.typed)
         yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
-        lost = judge.estimate(_loss(whole[0], known, judge.fractured), bones)
+        lost = judge.estimate(_loss(judge.known, known, judge.fractured), bones)
         yield Figure(
             f"lost_fracture_{damage}", f"{damage}: AUC lost, fractured in FracAtlas", FOLDS, lost, aim, at_most=True
         )
 
 
 def transfer_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`."""
+    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`.
+
+    A split that was not trained for this recipe yields nothing.
+    """
     calibration = fit_calibration(judge.outcome.raw, judge.entries)
     threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-    for source in typed_sources(judge.entries):
+    for source in _trained(judge, "bones_without_{}", typed_sources(judge.entries)):
         scores = _spread(judge, f"bones_without_{source}")
-        kind = log_odds(scores)[1]
+        kind = log_odds(calibration.apply(scores))[1]
         chosen = judge.typed & (judge.sources == source)
         metric = _auc_of(kind, judge.fisura)
         name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
         yield Figure(f"transfer_{source}", name, split, judge.estimate(metric, chosen), 0.72)
-    for source in other_sources(judge.entries):
+    for source in _trained(judge, "other_without_{}", other_sources(judge.entries)):
         scores = _spread(judge, f"other_without_{source}")
         rejected = confidence(calibration.apply(scores)) < threshold
         chosen = judge.other & (judge.sources == source)
@@ -182,27 +186,36 @@ def transfer_figures(judge: Judge) -> Iterator[Figure]:
 
 
 def part_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield the figures per source, tier and body part; a part with nothing to compare yields nan and is left out."""
+    """Yield the figures per source, tier and body part, where there are enough images to say anything."""
     parts = {f"source {name}": judge.sources == name for name in sorted(set(judge.sources))}
     parts |= {f"tier {name}": judge.core == (name == "core") for name in ("core", "secondary")}
     bodies = sorted({part for entry in judge.entries for part in entry.body_part.split("+") if part})
     for body in bodies:
         parts[f"body part {body}"] = np.array([body in entry.body_part.split("+") for entry in judge.entries])
     for name, chosen in parts.items():
-        figures = _figures_of(judge, name, chosen)
-        yield from (figure for figure in figures if np.isfinite(figure.estimate.value))
+        yield from _aucs_of(judge, name, chosen)
+        yield from _shares_of(judge, name, chosen)
 
 
-def _figures_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
+def _aucs_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
+    if _are_enough(chosen & judge.fisura, chosen & judge.fractura):
+        yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
+    if _are_enough(chosen & judge.fractured, chosen & judge.normal):
+        yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
+
+
+def _shares_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
     accepted = judge.outcome.accepted
-    yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
-    yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
-    for label in ("fisura", "fractura", "fracture_untyped"):
-        share_accepted = judge.share(accepted, chosen & (judge.labels == label))
-        yield Figure(f"{label}_accepted", f"{name}: {label} accepted", FOLDS, share_accepted)
-    for label in ("normal", "other"):
-        share_rejected = judge.share(~accepted, chosen & (judge.labels == label))
-        yield Figure(f"{label}_rejected", f"{name}: {label} rejected", FOLDS, share_rejected)
+    answers = [(label, "accepted", accepted) for label in ("fisura", "fractura", "fracture_untyped")]
+    answers += [(label, "rejected", ~accepted) for label in ("normal", "other")]
+    for label, answer, hits in answers:
+        images = chosen & (judge.labels == label)
+        if _are_enough(images):
+            yield Figure(f"{label}_{answer}", f"{name}: {label} {answer}", FOLDS, judge.share(hits, images))
+
+
+def _are_enough(*kinds: Bools) -> bool:
+    return min(int(kind.sum()) for kind in kinds) >= _MIN_IMAGES
 
 
 def _balanced(judge: Judge, cuts: Floats) -> Estimate:
@@ -228,9 +241,24 @@ def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], f
     return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
 
 
+def _trained(judge: Judge, split: str, sources: Sequence[str]) -> list[str]:
+    return [source for source in sources if _has(judge, split.format(source), PLAIN)]
+
+
+def _scored(judge: Judge) -> list[str]:
+    """List the damages that every fold was scored under."""
+    folds = {entry.fold for entry in judge.entries}
+    return [damage for damage in DAMAGES if all(_has(judge, f"fold_{fold}", damage) for fold in folds)]
+
+
+def _has(judge: Judge, split: str, view: str) -> bool:
+    return all((run / f"{split}.{view}.npz").exists() for run in judge.runs)
+
+
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
-    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
-    part = load_split(judge.run, split)
-    scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
-    scores[part["rows"].astype(int)] = part[f"probabilities_{PLAIN}"]
+    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, members, 3)."""
+    scores = np.full((len(judge.entries), len(judge.runs), 3), 1 / 3, np.float32)
+    for member, run in enumerate(judge.runs):
+        part = load_split(run, split)
+        scores[part["rows"].astype(int), member] = part["probabilities"]
     return scores

@@ -21,8 +21,8 @@ class UnfinishedRunError(Exception):
 class Outcome:
     """Out-of-fold answers, rows in the manifest's order.
 
-    `raw` are the networks' own probabilities (n, 3). `probabilities` are calibrated, and `thresholds` (n,) chosen, for
-    each fold on the other folds' answers: what is scored here was tuned elsewhere.
+    `raw` are the members' own probabilities, (n, members, 3). `probabilities`, (n, 3), are calibrated, and
+    `thresholds`, (n,), chosen, for each fold on the other folds' answers: what is scored here was tuned elsewhere.
     """
 
     raw: NDArray[np.float32]
@@ -41,26 +41,31 @@ class Outcome:
         return self.confidence >= self.thresholds
 
 
-def load_outcome(run: Path, entries: Sequence[Entry]) -> Outcome:
-    """Put the folds' scores for the plain view together. Raises UnfinishedRunError."""
-    raw = load_scores(run, entries, f"probabilities_{PLAIN}")
+def load_outcome(runs: Sequence[Path], entries: Sequence[Entry]) -> Outcome:
+    """Put the folds' scores of each member's run for the plain view together. Raises UnfinishedRunError."""
+    raw = load_members(runs, entries)
     probabilities = cross_calibrate(raw, entries)
     thresholds = _cross_choose(confidence(probabilities), entries)
-    return Outcome(raw, probabilities, thresholds, load_scores(run, entries, "evidence"))
+    return Outcome(raw, probabilities, thresholds, load_scores(runs[0], entries, "evidence"))
 
 
-def load_scores(run: Path, entries: Sequence[Entry], name: str) -> NDArray[np.float32]:
+def load_members(runs: Sequence[Path], entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
+    """Return what each member says of a view: (n, members, 3). Raises UnfinishedRunError."""
+    return np.stack([load_scores(run, entries, "probabilities", view) for run in runs], axis=1)
+
+
+def load_scores(run: Path, entries: Sequence[Entry], name: str, view: str = PLAIN) -> NDArray[np.float32]:
     """Return one array of the folds' files, its rows in the manifest's order. Raises UnfinishedRunError."""
-    parts = [load_split(run, f"fold_{fold}") for fold in sorted({entry.fold for entry in entries})]
+    parts = [load_split(run, f"fold_{fold}", view) for fold in sorted({entry.fold for entry in entries})]
     scores = np.concatenate([part[name] for part in parts])
     return scores[np.argsort(np.concatenate([part["rows"] for part in parts]))]
 
 
-def load_split(run: Path, split: str) -> dict[str, NDArray[np.generic]]:
-    """Read what one split wrote. Raises UnfinishedRunError."""
-    path = run / f"{split}.npz"
+def load_split(run: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[np.generic]]:
+    """Read what one split said of a view. Raises UnfinishedRunError."""
+    path = run / f"{split}.{view}.npz"
     if not path.exists():
-        raise UnfinishedRunError(f"{run.name} lacks {split}: run `python -m training.train --recipe {run.name}`")
+        raise UnfinishedRunError(f"{run.name} lacks {split} {view}: run `python -m training.train --recipe {run.name}`")
     with np.load(path) as file:
         return dict(file)
 

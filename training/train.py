@@ -1,8 +1,8 @@
 """Trains one recipe on every split and scores what each split held back: `python -m training.train --help`.
 
 A split that is done is not done again, and one that was broken off goes on from its last epoch: run the same command.
-Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the head; `<split>.npz`, what the joined network says of the rows
-held back (`rows`, and per view `probabilities_<view>`; `evidence` for the plain view).
+Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the head, and `<split>.<view>.npz`, what the joined network says of
+the rows held back: `rows`, `probabilities` and `evidence`.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def place_loss(boxes: Tensor, evidence: Tensor) -> Tensor:
     """
     log_odds = keras.ops.mean(evidence, axis=-1, keepdims=True)
     fullest = keras.ops.max(boxes, axis=(1, 2, 3), keepdims=True)
-    inside = keras.ops.cast(boxes >= keras.ops.maximum(fullest / 2, 0.02), "float32")
+    inside = keras.ops.cast(keras.ops.greater_equal(boxes, keras.ops.maximum(fullest / 2, 0.02)), "float32")
     return _mean_where(inside, keras.ops.softplus(-log_odds)) + _mean_where(1 - inside, keras.ops.softplus(log_odds))
 
 
@@ -124,6 +124,8 @@ def train_head(recipe: Recipe, material: Material, rows: Rows, backup: Path) -> 
     """Train a new head on these rows; an unfinished earlier try is taken up from `backup`."""
     keras.utils.set_random_seed(SEED)
     head = build_head(recipe)
+    for layer in head.layers:
+        layer.trainable = recipe.trains_depthwise or not isinstance(layer, keras.layers.DepthwiseConv2D)
     batches = Batches(recipe, material, rows)
     optimizer = _optimizer(recipe, len(batches))
     if recipe.place_weight:
@@ -148,25 +150,23 @@ def score(network: keras.Model, pixels: NDArray[np.uint8], rows: Rows, name: str
 
 
 def run_split(recipe: Recipe, split: Split, entries: Sequence[Entry], cache: Path, run: Path) -> None:
-    """Train on one split, then write its head and its scores; the scores appear last."""
-    weights_path = run / f"{split.name}.weights.h5"
-    if not weights_path.exists():
+    """Train on one split and write its head, then score what it held back; what is there is not done again."""
+    path = run / f"{split.name}.weights.h5"
+    if not path.exists():
         material = load_material(recipe, entries, cache)
-        head = train_head(recipe, material, split.train, run / "unfinished" / split.name)
-        head.save_weights(weights_path)
-    if len(split.score):
-        score_split(recipe, split, cache, run)
+        train_head(recipe, material, split.train, run / "unfinished" / split.name).save_weights(path)
+    score_split(recipe, split, PLAIN, cache, run)
 
 
-def score_split(recipe: Recipe, split: Split, cache: Path, run: Path) -> None:
-    """Write what the joined network says of the rows held back: a fold's also under every kind of damage."""
-    network = join(recipe, load_head(recipe, run / f"{split.name}.weights.h5"))
-    scores: dict[str, Any] = {"rows": split.score}
-    for view in (PLAIN, *DAMAGES) if split.name.startswith("fold_") else (PLAIN,):
-        pixels = load_view(cache, recipe.size, view)
-        scores[f"probabilities_{view}"], evidence = score(network, pixels, split.score, f"{split.name} {view}")
-        scores.setdefault("evidence", evidence)
-    np.savez_compressed(run / f"{split.name}.npz", **scores)
+def score_split(recipe: Recipe, split: Split, view: str, cache: Path, run: Path) -> None:
+    """Write what the joined network says of one view of the rows held back; what is there is not done again."""
+    path = run / f"{split.name}.{view}.npz"
+    if path.exists() or not len(split.score):
+        return
+    network = join([(recipe, load_head(recipe, run / f"{split.name}.weights.h5"))])
+    pixels = load_view(cache, recipe.size, view)
+    probabilities, evidence = score(network, pixels, split.score, f"{split.name} {view}")
+    np.savez_compressed(path, rows=split.score, probabilities=probabilities, evidence=evidence)
 
 
 def load_head(recipe: Recipe, path: Path) -> keras.Model:
@@ -187,7 +187,11 @@ class _EpochLine(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps_per_epoch * recipe.epochs)
+    warmup = round(steps_per_epoch * recipe.warmup_epochs)
+    steps = max(1, steps_per_epoch * recipe.epochs - warmup)
+    first = 0.0 if warmup else recipe.learning_rate
+    schedule = keras.optimizers.schedules.CosineDecay
+    rate = schedule(first, steps, warmup_target=recipe.learning_rate if warmup else None, warmup_steps=warmup)
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
 
 
@@ -206,17 +210,19 @@ def main() -> None:
     add_data_argument(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="baseline")
     parser.add_argument("--split", action="append", help="only this split, such as fold_0; may be repeated")
+    parser.add_argument("--damages", action="store_true", help="then score the folds' damaged views too")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--runs", type=Path, default=RUNS)
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
     run = chosen.runs / recipe.name
     run.mkdir(parents=True, exist_ok=True)
-    for split in plan_splits(entries):
-        wanted = chosen.split is None or split.name in chosen.split
-        done = run / (f"{split.name}.npz" if len(split.score) else f"{split.name}.weights.h5")
-        if wanted and not done.exists():
-            run_split(recipe, split, entries, chosen.cache, run)
+    splits = [split for split in plan_splits(entries) if not chosen.split or split.name in chosen.split]
+    for split in splits:
+        run_split(recipe, split, entries, chosen.cache, run)
+    for split in splits if chosen.damages else ():
+        for view in DAMAGES if split.name.startswith("fold_") else ():
+            score_split(recipe, split, view, chosen.cache, run)
 
 
 if __name__ == "__main__":

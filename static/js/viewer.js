@@ -136,6 +136,7 @@ function showHeat() {
 
 /** @param {Item | null} item */
 function showNote(item) {
+  byId("heat-note").dataset.state = item?.heat ?? "none";
   byId("heat-note").replaceChildren(...(item ? noteOf(item) : []));
 }
 
@@ -143,8 +144,9 @@ function showNote(item) {
 function noteOf(item) {
   if (item.explanation) {
     const { peak, caveat, method } = item.explanation;
-    const place = peak ? say("heat_peak", { place: placeOf(peak) }) : method === "none" ? "" : say("heat_none");
-    return [element("p", {}, place ? `${place} ` : "", element("span", { lang: item.heatLanguage }, caveat))];
+    if (!peak && method !== "none") return [element("p", {}, say("heat_none"))];
+    const place = peak ? `${say("heat_peak", { place: placeOf(peak) })} ` : "";
+    return [element("p", {}, place, element("span", { lang: item.heatLanguage }, caveat))];
   }
   if (item.heat === "busy") return [element("p", {}, say("heat_waiting", { seconds: secondsTo(item.heatRetryAt) }))];
   if (item.heat === "working") return [element("p.seeking", {}, say("heat_working"))];

@@ -19,6 +19,7 @@
  * @property {string} heatProblem
  * @property {number} heatRetryAt
  * @property {number} heatTries
+ * @property {(() => void) | null} stop ends what is on its way
  * @property {any} view zoom, place and window, as the viewer keeps them
  */
 
@@ -81,6 +82,7 @@ function newItem(file) {
     heatProblem: "",
     heatRetryAt: 0,
     heatTries: 0,
+    stop: null,
     view: null,
   };
 }
@@ -101,14 +103,20 @@ export function select(item) {
 export function remove(item) {
   const place = items.indexOf(item);
   items.splice(place, 1);
-  URL.revokeObjectURL(item.url);
+  forget(item);
   tell("list", null);
   if (looked === item) select(items[Math.min(place, items.length - 1)] ?? null);
 }
 
 /** Forget every image. */
 export function clear() {
-  for (const item of items.splice(0)) URL.revokeObjectURL(item.url);
+  items.splice(0).forEach(forget);
   tell("list", null);
   select(null);
+}
+
+/** @param {Item} item that has left the list */
+function forget(item) {
+  item.stop?.();
+  URL.revokeObjectURL(item.url);
 }

@@ -73,7 +73,9 @@ async function send(item) {
   sending += 1;
   change(item, { state: "sending", progress: 0, tries: item.tries + 1 });
   const onProgress = (share) => change(item, share < 1 ? { progress: share } : { progress: 1, state: "working" });
-  const { status, body, retryAfter } = await predict(item.file, { detail: "1", lang: language() }, onProgress).reply;
+  const call = predict(item.file, { detail: "1", lang: language() }, onProgress);
+  item.stop = call.stop;
+  const { status, body, retryAfter } = await call.reply;
   sending -= 1;
   if (status === 200 && body) change(item, { state: "done", answer: body, problem: null });
   else if (status === 0) lose(item);
@@ -162,7 +164,9 @@ async function sendForMap(item) {
   mapping = true;
   const asked = language();
   change(item, { heat: "working", heatTries: item.heatTries + 1 });
-  const { status, body, retryAfter } = await predict(item.file, { explain: "1", lang: asked }, () => {}).reply;
+  const call = predict(item.file, { explain: "1", lang: asked }, () => {});
+  item.stop = call.stop;
+  const { status, body, retryAfter } = await call.reply;
   mapping = false;
   if (status === 200 && body?.explanation) {
     change(item, { heat: "done", explanation: body.explanation, heatLanguage: asked, heatTries: 0 });
