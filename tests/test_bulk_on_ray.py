@@ -42,6 +42,7 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing(nodes, brightness_fil
     run = start(brightness_file, folder, table, "--ray-address", cluster.address)
     wait_for_lines(tmp_path / "out.csv.journal", 40, run)
     cluster.remove_node(second, allow_graceful=False)
+    assert (tmp_path / "out.csv.journal").read_bytes().count(b"\n") < IMAGES  # it was in the middle
     _, said = run.communicate(timeout=280)
     assert run.returncode == 0, said
 
