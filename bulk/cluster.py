@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from bulk.scoring import Row, Scorer, be_quiet
 from config import Config
 
 FILES_AT_ONCE: Final = 16  # what a lost node makes others do again, at most, for each of its cores
+CONNECT_SECONDS: Final = 5.0
 ROOT: Final = Path(__file__).parents[1]
 
 
@@ -31,6 +33,7 @@ def score_on_ray(folder: Path, names: list[str], config: Config, address: str) -
         import ray.data  # noqa: PLC0415
     except ImportError:
         raise WorkerError("--ray-address needs Ray: pip install -r requirements-bulk.txt.") from None
+    _check_address(address)
     with _luggage(config) as (home, travelling):
         environment = {"working_dir": str(home), "env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
         try:
@@ -43,6 +46,16 @@ def score_on_ray(folder: Path, names: list[str], config: Config, address: str) -
             raise WorkerError(f"The Ray cluster could not go on: {type(error).__name__}.") from error
         finally:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Knock first: Ray itself waits for minutes, then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError:
+            raise WorkerError(f"No Ray cluster answers at {address}.") from None
 
 
 class BatchScorer:

@@ -142,15 +142,29 @@ def test_progress_states_how_far_how_fast_and_how_long():
 # -- whole runs ---------------------------------------------------------------------------------------------------
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running():
+    yield
+    while STARTED:
+        run = STARTED.pop()
+        run.kill()
+        run.communicate()
+
+
 def start(model, *arguments):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, "-m", "bulk", *map(str, arguments)],
         cwd=ROOT,
         env=clean | {"BONE_MODEL_PATH": str(model), "BONE_CONFIDENCE_THRESHOLD": "0.6", "BONE_MAX_PIXELS": "400000"},
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(run)
+    return run
 
 
 def read_table(path):

@@ -37,10 +37,15 @@ class Sections:
     parts: Sequence[Figure]
 
 
-def write_card(path: Path, judge: Judge, sections: Sections, candidate: Candidate, data_version: str) -> None:
-    """Fill the template."""
-    facts = {**_facts(judge, candidate, data_version), **_tables(sections), "failures": _failures(judge, sections)}
-    path.write_text(Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(facts), encoding="utf-8")
+def render_card(judge: Judge, sections: Sections, candidate: Candidate, split: str, data_version: str) -> str:
+    """Return the model card, Markdown; `split` is the one whose heads the file ships."""
+    facts = {
+        **_facts(judge, candidate, data_version),
+        "learned_from": _learned_from(split),
+        **_tables(sections),
+        "failures": _failures(judge, sections),
+    }
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(facts)
 
 
 def file_threshold(judge: Judge) -> float:
@@ -95,6 +100,13 @@ def _facts(judge: Judge, candidate: Candidate, data_version: str) -> Mapping[str
         "body_unknown": f"{sum(not entry.body_part for entry in bones):,}",
         "recipe": "\n".join(f"- {_recipe(recipe)}" for recipe in candidate.members),
     }
+
+
+def _learned_from(split: str) -> str:
+    if split == "all":
+        return "all images; what is measured is the networks of the folds, which learned by the same recipe from less"
+    held = split.removeprefix("fold_")
+    return f"all images but those of fold {held}, and is one of the networks measured here"
 
 
 def _data_table(entries: Sequence[Entry]) -> str:

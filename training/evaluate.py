@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from training.card import Sections, write_card
+from training.card import Sections, render_card
 from training.figures import (
     Figure,
     Judge,
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
+    parser.add_argument("--split", default="all", help="whose heads the file ships, as told to export")
     chosen = parser.parse_args()
     candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
     runs = [chosen.runs / recipe.name for recipe in candidate.members]
@@ -76,7 +77,8 @@ def main() -> None:
     for figure in figures:
         print(show(figure))
     if chosen.publish:
-        write_card(Path("MODEL_CARD.md"), judge, sections, candidate, digest_manifest(chosen.data))
+        card = render_card(judge, sections, candidate, chosen.split, digest_manifest(chosen.data))
+        Path("MODEL_CARD.md").write_text(card, encoding="utf-8")
         draw_all(judge, Path("docs/images"))
 
 

@@ -27,9 +27,9 @@ from training.train import RUNS, load_head
 MODEL: Final = Path("bone_fracture_classifier.h5")
 
 
-def build_network(candidate: Candidate, runs: Path, calibration: Calibration) -> keras.Model:
-    """Build the network from the members' heads trained on all images, calibrated."""
-    paths = [(recipe, runs / recipe.name / "all.weights.h5") for recipe in candidate.members]
+def build_network(candidate: Candidate, runs: Path, split: str, calibration: Calibration) -> keras.Model:
+    """Build the network from the members' heads of one split, calibrated."""
+    paths = [(recipe, runs / recipe.name / f"{split}.weights.h5") for recipe in candidate.members]
     network = join([(recipe, load_head(recipe, path)) for recipe, path in paths], calibration)
     if candidate.shows_evidence:
         return network
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--output", type=Path, default=MODEL)
+    parser.add_argument("--split", default="all", help="whose heads to ship: all, or fold_0 and so on")
     parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
     chosen = parser.parse_args()
     candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
@@ -97,8 +98,9 @@ def main() -> None:
     calibration = fit_calibration(outcome.raw, entries)
     threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
     attributes = describe(candidate, entries, threshold, digest_manifest(chosen.data))
+    attributes["trained_on"] = chosen.split
     attributes["quality"] = (chosen.runs / f"{candidate.name}.quality.json").read_text()
-    network = build_network(candidate, chosen.runs, calibration)
+    network = build_network(candidate, chosen.runs, chosen.split, calibration)
     write_model(network, chosen.output, {"version": chosen.version, **attributes})
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {threshold}")
 

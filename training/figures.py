@@ -199,9 +199,11 @@ def part_figures(judge: Judge) -> Iterator[Figure]:
 
 def _aucs_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
     if _are_enough(chosen & judge.fisura, chosen & judge.fractura):
-        yield Figure("type_auc", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
+        yield Figure(f"type_auc, {name}", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
     if _are_enough(chosen & judge.fractured, chosen & judge.normal):
-        yield Figure("fracture_auc", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen))
+        yield Figure(
+            f"fracture_auc, {name}", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen)
+        )
 
 
 def _shares_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
@@ -211,7 +213,7 @@ def _shares_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
     for label, answer, hits in answers:
         images = chosen & (judge.labels == label)
         if _are_enough(images):
-            yield Figure(f"{label}_{answer}", f"{name}: {label} {answer}", FOLDS, judge.share(hits, images))
+            yield Figure(f"{label}_{answer}, {name}", f"{name}: {label} {answer}", FOLDS, judge.share(hits, images))
 
 
 def _are_enough(*kinds: Bools) -> bool:
