@@ -24,6 +24,7 @@ from waitress.server import create_server
 from waitress.task import WSGITask
 
 CONNECTION_LIMIT: Final = 2_000
+SPARE_FILES: Final = 100  # open files besides connections
 MAX_HEADER_BYTES: Final = 64_000
 MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
@@ -64,6 +65,23 @@ def keep_memory_flat() -> None:
             mallopt(option, value)
 
 
+def connection_limit() -> int:
+    """Return how many connections may be open, having asked the system for as many open files as that takes.
+
+    Past the limit waitress stops accepting; past the system's it would spin on errors.
+    """
+    if sys.platform == "win32":
+        return CONNECTION_LIMIT
+    import resource  # noqa: PLC0415 not there on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTION_LIMIT + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTION_LIMIT if soft == resource.RLIM_INFINITY else min(CONNECTION_LIMIT, max(1, soft - SPARE_FILES))
+
+
 class BodyLimits(NamedTuple):
     """The largest body of a request in bytes: the usual one, and those of certain paths."""
 
@@ -95,7 +113,7 @@ class Server:
             sockets=[listener],
             threads=threads,
             ident="",
-            connection_limit=CONNECTION_LIMIT,
+            connection_limit=connection_limit(),
             asyncore_use_poll=True,
             max_request_header_size=MAX_HEADER_BYTES,
             max_request_body_size=MAX_DISCARDED_BYTES,

@@ -1,12 +1,15 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 import requests
+from conftest import ROOT
 from phantoms import encoded, phantom
 from PIL import Image
 
@@ -93,6 +96,18 @@ def test_a_sender_who_asks_first_may_send_what_is_allowed(server):
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         connection.sendall(body.body)
         assert receive(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_connections_stay_within_the_open_files_that_the_system_grants():
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}));"
+        "from server import connection_limit; print(connection_limit())"
+    )
+    for hard, expected in ((300, 200), (5000, 2000)):
+        command = [sys.executable, "-c", script.format(hard=hard)]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60, text=True)
+        assert int(ran.stdout) == expected
 
 
 def test_the_server_does_not_name_itself(server):
