@@ -51,7 +51,7 @@ def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) -> NDArray[np.float64]:
-    """Draw a shaft in soft tissue, broken along a slope, its lower part shifted; shares of the sides, values 0 to 255."""
+    """Draw a shaft broken along a slope, its lower part shifted: values 0 to 255; measures are shares of the sides."""
     down, across = (axis / side for axis, side in zip(np.mgrid[0 : size[0], 0 : size[1]], size, strict=True))
     line = 0.5 + slope * (across - 0.5)
     off_axis = abs(across - 0.5 - np.where(down > line, shift, 0))
