@@ -284,7 +284,7 @@ def test_a_written_model_reproduces_its_golden_outputs_and_states_what_it_needs(
         outputs = loaded.predict_on_batch(golden["inputs"][:].astype(np.float32) / np.float32(255))
         np.testing.assert_allclose(outputs, golden["outputs"][:], atol=1e-6)
         assert file.attrs["bone_threshold"] == 0.5
-    assert golden_inputs((32, 32)).shape == (6, 32, 32, 1)
+    assert golden_inputs((32, 32)).shape == (8, 32, 32, 1)
 
 
 @needs_backbone

@@ -37,13 +37,30 @@ def build_network(candidate: Candidate, runs: Path, split: str, calibration: Cal
 
 
 def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Draw black, white, two ramps, noise, and a bright bar with a dark crack: uint8, (6, height, width, 1)."""
+    """Draw black, white, two ramps, noise, and three bones with a break: uint8, (8, height, width, 1).
+
+    The bones matter most: a network that answers "none" to all the rest differs on them when its weights are damaged.
+    """
     height, width = size
     down, across = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(0).integers(0, 256, size)
-    bar = np.where(abs(across - width / 2) < width / 8, 200, 40) - np.where(abs(down - height / 2) < 2, 30, 0)
-    images = [down * 0, down * 0 + 255, across * 255 // (width - 1), down * 255 // (height - 1), noise, bar]
+    images = [down * 0, down * 0 + 255, across * 255 // (width - 1), down * 255 // (height - 1), noise]
+    breaks = ((0.0, 0.3, 0.004), (0.12, 0.5, 0.01), (0.15, 0.6, 0.03))
+    images += [_draw_bone(size, *measures) for measures in breaks]
     return np.stack(images)[..., None].astype(np.uint8)
+
+
+def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) -> NDArray[np.float64]:
+    """Draw a shaft broken along a slope, its lower part shifted: values 0 to 255; measures are shares of the sides."""
+    down, across = (axis / side for axis, side in zip(np.mgrid[0 : size[0], 0 : size[1]], size, strict=True))
+    line = 0.5 + slope * (across - 0.5)
+    off_axis = abs(across - 0.5 - np.where(down > line, shift, 0))
+    image = np.where(abs(across - 0.5) < 0.3, 70.0, 8.0)
+    image = np.where(off_axis < 0.09, np.where(off_axis > 0.06, 225.0, 150.0), image)
+    image = np.where((abs(down - line) < gap) & (off_axis < 0.1), 75.0, image)
+    for axis in (0, 1, 0, 1, 0, 1):
+        image = (np.roll(image, 1, axis) + image + np.roll(image, -1, axis)) / 3
+    return np.clip(image + np.random.default_rng(0).normal(0, 4, size), 0, 255)
 
 
 def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) -> None:
