@@ -81,7 +81,7 @@ _GRID: Final = (
 )
 _TANDEM: Final = (
     f"{_GRID} Beside it, on the same early blocks, the later blocks with their ImageNet weights and a linear layer on "
-    "the mean of their features: it overfits less on the type. Their log-odds are weighed out of fold."
+    "the mean of their features, which errs on other images. Their log-odds are weighed out of fold."
 )
 CANDIDATES: Final = {
     candidate.name: candidate
