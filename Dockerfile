@@ -25,5 +25,5 @@ USER 10001:10001
 EXPOSE 5010
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=3s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('BONE_PORT', '5010') + '/health', timeout=2)"]
+  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('BONE_PORT') or '5010') + '/health', timeout=2)"]
 ENTRYPOINT ["python", "app.py"]

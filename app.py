@@ -43,10 +43,11 @@ from uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, s
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
 MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
-ALWAYS_ANSWERED: Final = ("health", "static")
+ALWAYS_ANSWERED: Final = ("health",)
 RUNS_THE_NETWORK: Final = ("predict", "predict_batch")
 SHED: Final = "HTTP_" + SHED_HEADER
 SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
+BATCHES_AT_ONCE: Final = 2
 EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -91,6 +92,7 @@ def create_app(config: Config, service: Service) -> Flask:
         SERVICE=service,
         ADMISSION=admission,
         METRICS=Metrics(in_flight=lambda: admission.working, queue_depth=lambda: admission.waiting),
+        BATCHES=Admission(BATCHES_AT_ONCE, config.max_queue, config.deadline_seconds),
         EXPLANATIONS=Admission(EXPLANATIONS_AT_ONCE, 0, config.deadline_seconds),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
@@ -243,8 +245,8 @@ def predict() -> Response:
 
 def predict_batch() -> Response:
     """Classify several radiographs in repeated form fields `image`: answers or errors, in their order."""
-    uploads = several_images(request, _config().max_batch)
-    results = [_answer_or_problem(data) for data in uploads]
+    with _batches().place():  # the images of a batch lie in memory from its first to its last answer
+        results = [_answer_or_problem(data) for data in several_images(request, _config().max_batch)]
     g.outcome = f"{sum('code' not in result for result in results)} of {len(results)} answered"
     return jsonify(results=results)
 
@@ -303,7 +305,7 @@ def _run(classifier: Classifier, image: Image) -> tuple[Images, Outputs]:
 
 def _judge(classifier: Classifier, outputs: Outputs | None) -> Verdict:
     if outputs is None:
-        return nothing_known(classifier.class_names)
+        return nothing_known(classifier.class_names, has_none=classifier.has_none_output)
     return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
 
 
@@ -440,6 +442,10 @@ def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
 
 
+def _batches() -> Admission:
+    return cast("Admission", current_app.config["BATCHES"])
+
+
 def _explanations() -> Admission:
     return cast("Admission", current_app.config["EXPLANATIONS"])
 
@@ -551,6 +557,7 @@ def _load_into(service: Service, config: Config, server: Server) -> None:
         server.stop(1)
     except Exception:
         logger.exception("The model could not be loaded.")
+        print(f"{config.model_path} cannot be used: loading it failed; the log says how.", file=sys.stderr)
         server.stop(1)
     else:
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, service.classifier.sha256)

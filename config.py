@@ -1,6 +1,7 @@
 """Every setting: its variable, default, range and unit. Read once, at start-up."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any, Final, Literal
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
 LARGEST_IN_A_BATCH: Final = 5  # images of the largest size that a batch may hold together; more small ones fit
 PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check speaks first
+
+
+# Nothing else: flask-cors would read a * within an origin as a pattern, and let in what nobody meant.
+_ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
 
 
 class ConfigError(Exception):
@@ -112,7 +117,7 @@ def _names(value: str) -> tuple[str, ...]:
 
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in value.split(","))
-    if origins != ("*",) and not all(origin.startswith(("http://", "https://")) for origin in origins):
+    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("* or origins such as https://clinic.example with commas between them")
     return origins
 

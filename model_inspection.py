@@ -4,6 +4,7 @@ A Keras file describes its network as JSON. Keras turns each `class_name` in it 
 that the file brings along. So every one must be on the list below, at any depth, before Keras sees the file.
 """
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -21,6 +22,14 @@ MAX_CONFIG_CHARACTERS: Final = 50_000_000
 MAX_OBJECTS: Final = 100_000
 MAX_DEPTH: Final = 64
 MAX_SIDE: Final = 4096
+MAX_SIZE: Final = 65_536
+SHAPES: Final = frozenset({"batch_shape", "batch_input_shape", "input_shape", "build_input_shape"})
+SIZES: Final = frozenset(
+    """
+    units filters size padding cropping n height width target_shape pool_size kernel_size strides dilation_rate
+    depth_multiplier num_heads key_dim value_dim output_dim input_dim
+    """.split()
+)
 TIMEOUT_SECONDS: Final = 60
 CHILD_MEMORY_BYTES: Final = 4_000_000_000
 ATTRIBUTE_PREFIX: Final = "bone_"
@@ -177,7 +186,7 @@ def _check_names(config: Any) -> Iterator[str]:
     """Yield the names of the layers, refusing whatever is not on the lists, at any depth."""
     for part in _dictionaries(config):
         _check_module(part)
-        _check_input(part)
+        _check_sizes(part)
         if "class_name" in part:
             name = part["class_name"]
             _check_class(name, part)
@@ -229,12 +238,25 @@ def _check_module(part: dict[str, Any]) -> None:
         )
 
 
-def _check_input(part: dict[str, Any]) -> None:
-    for key in ("batch_shape", "batch_input_shape"):
-        shape = part.get(key)
-        if isinstance(shape, list):
-            sides = [side for side in shape if isinstance(side, int | float)]
-            _require(all(0 < side <= MAX_SIDE for side in sides), f"its input {shape} is no size of an image.")
+def _check_sizes(part: dict[str, Any]) -> None:
+    """Refuse an input that is no image, and layers that would ask for more memory than any network needs."""
+    for key in SHAPES & part.keys():
+        sides = list(_numbers(part[key]))
+        _require(all(0 < side <= MAX_SIDE for side in sides), f"its input {part[key]} is no size of an image.")
+    for key in SIZES & part.keys():
+        sizes = list(_numbers(part[key]))
+        _require(all(abs(size) <= MAX_SIZE for size in sizes), f"its {key} {part[key]} is beyond any network's.")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in a value, a list or one of Keras's tuples, at any depth."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(inner)
 
 
 def _read_attributes(file: h5py.File) -> dict[str, Any]:
@@ -245,7 +267,9 @@ def _read_attributes(file: h5py.File) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> str | int | float:
     if isinstance(value, str | bytes):
-        return _text(value)
+        text = _text(value)
+        _require(text.encode("utf-8", "replace").decode() == text, f"its attribute {name} is no text in UTF-8.")
+        return text
     _require(getattr(value, "shape", None) == (), f"its attribute {name} is no single string or number.")
     number: Any = value.item()
     _require(isinstance(number, int | float), f"its attribute {name} is no single string or number.")
@@ -256,7 +280,8 @@ def _limit_memory() -> None:
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 not there on Windows
 
-        resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
+        with contextlib.suppress(ValueError, OSError):  # a system that sets a lower limit, or does not take one
+            resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES))
 
 
 def main() -> int:

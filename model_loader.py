@@ -18,6 +18,7 @@ Source = Literal["environment", "file", "network", "default"]
 GOLDEN_TOLERANCE: Final = 1e-3
 SUM_TOLERANCE: Final = 1e-2
 MAX_INPUT_SIDE: Final = 4096
+MAX_GOLDEN_BYTES: Final = 50_000_000
 DEFAULTS: Final[Mapping[str, Any]] = {
     "class_names": ("fisura", "fractura"),
     "threshold": 0.985,  # the value that services with this contract have used
@@ -138,6 +139,7 @@ def load_classifier(
     settings = {name: _resolve(name, stated, chosen) for name in DEFAULTS}
     settings["input_size"] = _input_size(shapes, _resolve("input_size", stated, chosen))
     _check_outputs(shapes.outputs, settings["class_names"].value)
+    _check_evidence(shapes.evidence, len(settings["class_names"].value))
     _check_threshold(settings["threshold"], shapes.outputs, len(settings["class_names"].value))
     classifier = Classifier(
         settings=settings,
@@ -249,7 +251,7 @@ def _parse(name: str, value: Any) -> Any:
     parse, wanted = parsers[name]
     try:
         return parse(value)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise MisfitError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.") from None
 
 
@@ -304,6 +306,13 @@ def _check_outputs(outputs: int, class_names: tuple[str, ...]) -> None:
     )
 
 
+def _check_evidence(shape: tuple[int, ...] | None, classes: int) -> None:
+    _require(
+        shape is None or (len(shape) == 3 and shape[2] is not None and shape[2] >= classes),
+        f"its output evidence has the shape {shape} an image; it must be (rows, columns, {classes} classes).",
+    )
+
+
 def _check_threshold(threshold: Setting, outputs: int, classes: int) -> None:
     """Refuse a threshold that could never reject an image."""
     lowest = 0.0 if outputs == classes + 1 else 1 / classes
@@ -324,8 +333,15 @@ def _read_golden(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
         if "bone_golden" not in file:
             return None
         try:
-            return file["bone_golden/inputs"][()], file["bone_golden/outputs"][()]
-        except (KeyError, TypeError):
+            inputs, outputs = file["bone_golden/inputs"], file["bone_golden/outputs"]
+            plain = inputs.dtype == np.uint8 and outputs.dtype == np.float32
+            _require(
+                plain and inputs.ndim == 4 and outputs.ndim == 2 and inputs.nbytes <= MAX_GOLDEN_BYTES,
+                "its golden inputs must be uint8 (n, height, width, channels) of at most "
+                f"{MAX_GOLDEN_BYTES:,} bytes, and its golden outputs float32 (n, outputs).",
+            )
+            return inputs[()], outputs[()]
+        except (KeyError, TypeError, AttributeError):
             raise MisfitError("its group bone_golden must hold the data sets inputs and outputs.") from None
 
 

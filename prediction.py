@@ -58,11 +58,12 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted, none, reason)
 
 
-def nothing_known(class_names: Sequence[str]) -> Verdict:
-    """Return the verdict on an image that is not worth asking the network about: equal shares, no confidence."""
-    equal = np.zeros(len(class_names))
+def nothing_known(class_names: Sequence[str], *, has_none: bool) -> Verdict:
+    """Return the verdict on an image that is not worth asking the network about: equal shares, least confidence."""
+    shares = _shares(np.zeros(len(class_names)))
+    confidence = 0 if has_none else max(shares)
     return Verdict(
-        tuple(class_names), best=0, shares=_shares(equal), confidence=0, accepted=False, none=None, reason="blank"
+        tuple(class_names), best=0, shares=shares, confidence=confidence, accepted=False, none=None, reason="blank"
     )
 
 
@@ -94,7 +95,7 @@ def _shares(known: NDArray[np.float64]) -> tuple[int, ...]:
     exact = known / total if total >= NEGLIGIBLE else np.full(len(known), 1 / len(known))
     exact = np.round(exact * HUNDREDTHS, 6)  # what is left below this is noise of the division
     whole = np.floor(exact).astype(int)
-    by_remainder = np.argsort(whole - exact, kind="stable")
+    by_remainder = np.argsort(np.round(whole - exact, 6), kind="stable")
     whole[by_remainder[: HUNDREDTHS - int(whole.sum())]] += 1
     return tuple(whole.tolist())
 

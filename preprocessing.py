@@ -17,6 +17,7 @@ Scaling = Literal["unit", "none"]
 
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
+MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: each scan visits every pixel again
 MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, or PNG chunks
 MAX_PAGES_COUNTED: Final = 100
 MAX_EXIF_BYTES: Final = 1_000_000
@@ -98,16 +99,19 @@ def decode_with_facts(data: bytes, max_pixels: int) -> tuple[Image.Image, Decode
     image_format = _recognise(data)
     _check_structure(data, image_format)
     image = _open(data, image_format, max_pixels)
+    stored = (image.height, image.width)
+    turned_by_pillow = _orientation(image) if image_format == "TIFF" else 1  # while it loads a TIFF
     _load(image)
     converted, bits = _to_8_bit(image)
     orientation = _orientation(image)
+    found = max(orientation, turned_by_pillow)
     facts = DecoderFacts(
         format=image_format,
         bits=bits,
         inverted=_is_white_zero(image),
-        rotated=_TURNED_DEGREES.get(orientation, 0),
-        mirrored=orientation in _MIRRORED,
-        original_size=(image.height, image.width),
+        rotated=_TURNED_DEGREES.get(found, 0),
+        mirrored=found in _MIRRORED,
+        original_size=stored,
         frames=_frames(image),  # last: it leaves the first page of a TIFF
     )
     return _turn_upright(converted, orientation), facts
@@ -173,8 +177,6 @@ def _check_structure(data: bytes, image_format: str) -> None:
     """
     if image_format == "JPEG":
         steps: Iterator[int] = _jpeg_segments(data)
-        if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-            raise ImageError("unreadable_image")
     elif image_format == "PNG":
         steps = _png_chunks(data)
     else:
@@ -213,6 +215,8 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
+    if _scans(image, data) > min(MAX_JPEG_SCANS, max(1, MAX_SCANNED_PIXELS // (image.width * image.height))):
+        raise ImageError("unreadable_image")
     if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
         raise ImageError("unreadable_image")
     if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
@@ -222,6 +226,17 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     if min(image.size) < MIN_SIDE_PIXELS:
         raise ImageError("image_too_small", limit=MIN_SIDE_PIXELS)
     return image
+
+
+def _scans(image: Image.Image, data: bytes) -> int:
+    """Count the scans of a JPEG, or of the JPEG in a TIFF beyond the one of each strip or tile; else 0."""
+    if image.format in ("JPEG", "MPO"):
+        return data.count(b"\xff\xda")
+    if "jpeg" in str(image.info.get("compression")):
+        tags: Any = getattr(image, "tag_v2", {})
+        parts = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
+        return data.count(b"\xff\xda") - len(parts) + 1
+    return 0
 
 
 def _load(image: Image.Image) -> None:

@@ -22,6 +22,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 from waitress.task import WSGITask
+from waitress.utilities import BadRequest
 
 CONNECTION_LIMIT: Final = 2_000
 SPARE_FILES: Final = 100  # open files besides connections
@@ -30,8 +31,13 @@ MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
 MAX_UNSENT_BYTES: Final = 64_000_000
 IDLE_SECONDS: Final = 60
-RECEIVE_SECONDS: Final = 30  # for a request to arrive, and more time the more of its body has
-MIN_BYTES_PER_SECOND: Final = 10_000
+RECEIVE_SECONDS: Final = 30  # for a request to arrive; longer only for a body that keeps its pace
+MAX_RECEIVE_SECONDS: Final = 300
+PACE_SECONDS: Final = 10
+PACE_BYTES: Final = 100_000  # in each stretch of PACE_SECONDS
+SMALL_BODY_BYTES: Final = 2_000_000
+SHARE_FOR_SMALL_BODIES: Final = 0.25  # of the budget: large bodies that are slow to come cannot shut all others out
+MAX_CHUNK_LINE_BYTES: Final = 8_000
 POLL_SECONDS: Final = 0.25
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 20), (-1, 1 << 20))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 SHED_HEADER: Final = "X_BODY_SHED"
@@ -46,6 +52,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
+    except UnicodeError:
+        raise ServerError(f"Cannot listen on {host} port {port}: it is no name of a host.") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ServerError(f"Cannot listen on {host} port {port}: {reason}.") from None
@@ -191,10 +199,14 @@ def _is_receiving_body(request: HTTPRequestParser | None) -> bool:
 
 
 def _is_too_slow(request: Any, now: float) -> bool:
-    """Tell whether a request has been arriving for longer than its size excuses; a byte a second is no upload."""
+    """Tell whether a request arrives more slowly than any upload: early bytes do not excuse a silence later."""
     if request is None:
         return False
-    return bool(now - request.began > RECEIVE_SECONDS + request.body_bytes_received / MIN_BYTES_PER_SECOND)
+    if now - request.pace_began >= PACE_SECONDS:
+        request.keeps_pace = request.body_bytes_received - request.pace_bytes >= PACE_BYTES
+        request.pace_began, request.pace_bytes = now, request.body_bytes_received
+    age = now - request.began
+    return bool(age > MAX_RECEIVE_SECONDS or (age > RECEIVE_SECONDS and not request.keeps_pace))
 
 
 class _Budget:
@@ -202,11 +214,14 @@ class _Budget:
 
     def __init__(self, free_bytes: int) -> None:
         self._free_bytes = free_bytes
+        self._kept_for_small = int(SHARE_FOR_SMALL_BODIES * free_bytes)
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> bool:
+    def take(self, count: int, held: int) -> bool:
+        """Take bytes for a body that holds so many already; what is kept for small ones a large one cannot have."""
+        kept = self._kept_for_small if held + count > SMALL_BODY_BYTES else 0
         with self._lock:
-            if count > self._free_bytes:
+            if count > self._free_bytes - kept:
                 return False
             self._free_bytes -= count
             return True
@@ -240,7 +255,7 @@ class _CappedBuffer(OverflowableBuffer):
             return
         if self._received > self._limit:
             self._drop()
-        elif self._budget.take(len(data)):
+        elif self._budget.take(len(data), self._held):
             self._held += len(data)
             super().append(data)
         else:
@@ -264,7 +279,17 @@ class _CappedBuffer(OverflowableBuffer):
 class _Parser(HTTPRequestParser):
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
-        self.began = time.monotonic()
+        self.began = self.pace_began = time.monotonic()
+        self.pace_bytes = 0
+        self.keeps_pace = False
+
+    def received(self, data: bytes) -> int:
+        consumed = super().received(data)
+        body = cast("Any", self.body_rcv)
+        if self.chunked and max(len(body.control_line), len(body.trailer)) > MAX_CHUNK_LINE_BYTES:
+            self.error = BadRequest("The line of a chunk is too long.")
+            self.completed = True
+        return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)

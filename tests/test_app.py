@@ -68,10 +68,11 @@ def test_a_grey_image_is_neither(client):
 
 @pytest.mark.parametrize("brightness", [0, 128, 255])
 def test_a_blank_image_is_neither_and_the_network_is_not_asked(config, brightness):
-    client = create_app(config, Service(make_classifier(predict=None))).test_client()
-    found = body(send(client, encoded(Image.new("L", (64, 64), brightness))))
-    assert (found["success"], found["confidence"]) == (0, 0.0)
-    assert [entry["probability"] for entry in found["allProbabilities"]] == [50.0, 50.0]
+    for outputs, confidence in ((3, 0.0), (2, 50.0)):  # with a none output, and without: then the two coincide
+        client = create_app(config, Service(make_classifier(predict=None, outputs=outputs))).test_client()
+        found = body(send(client, encoded(Image.new("L", (64, 64), brightness))))
+        assert (found["success"], found["confidence"]) == (0, confidence)
+        assert [entry["probability"] for entry in found["allProbabilities"]] == [50.0, 50.0]
 
 
 def test_the_message_is_english_on_request_alone(client):

@@ -197,6 +197,11 @@ def strange_filter(weights, payload):
     h5py.h5d.create(weights.id, b"filtered", h5py.h5t.IEEE_F32LE, space, properties)
 
 
+def latin_attribute(path):
+    with h5py.File(path, "a") as file:
+        file.attrs.create("bone_class_names", "luxación,rota".encode("latin-1"), dtype=h5py.string_dtype())
+
+
 def array_attribute(path, payload):
     with h5py.File(path, "a") as file:
         file.attrs["bone_threshold"] = [0.5, 0.6]
@@ -285,6 +290,21 @@ HOSTILE = {
             path, lambda whole: layer(whole, 0)["config"].update(batch_shape=[None, 10**9, 10**9, 3])
         ),
         "is no size of an image",
+    ),
+    "input of a billion pixels, as a tuple": (
+        lambda path, payload: edit_config(
+            path,
+            lambda whole: layer(whole, 0)["config"].update(
+                batch_shape={"class_name": "__tuple__", "items": [None, 10**5, 10**5, 3]}
+            ),
+        ),
+        "is no size of an image",
+    ),
+    "layer of a billion units": (replace_layer("Dense", {"units": 10**9}), "its units 1000000000 is beyond"),
+    "image enlarged beyond reason": (replace_layer("UpSampling2D", {"size": [10**6, 1]}), "its size .* is beyond"),
+    "class names that are no text": (
+        lambda path, payload: latin_attribute(path),
+        "bone_class_names is no text in UTF-8",
     ),
     "no description": (no_config, "it holds weights without the network"),
     "description that is no JSON": (whole_config("{"), "is no JSON"),

@@ -118,6 +118,7 @@ def test_a_threshold_of_the_file_warns_of_nothing(file, caplog):
         ({"scaling": "imagenet"}, "bone_scaling is 'imagenet'; it must be unit or none"),
         ({"resize": 3}, "bone_resize is 3; it must be letterbox or stretch"),
         ({"input_size": 12.5}, "bone_input_size is 12.5; it must be a whole number of pixels"),
+        ({"input_size": np.inf}, "bone_input_size is inf"),
         ({"input_size": 64}, "its input is 32 × 32 pixels, but its attribute bone_input_size says 64"),
     ],
 )
@@ -180,6 +181,28 @@ def test_a_network_that_does_not_fit_is_refused_with_what_would_be_right(tmp_pat
     build(keras).save(path)
     with pytest.raises(MisfitError, match=sentence):
         load_file(path)
+
+
+def test_evidence_of_a_shape_that_cannot_be_explained_is_refused(tmp_path):
+    image = keras.Input((32, 32, 3))
+    evidence = keras.layers.Conv2D(1, 3, strides=4, name="evidence")(image)
+    head = keras.layers.Dense(2, activation="softmax", name="probabilities")(keras.layers.Flatten()(evidence))
+    keras.Model(image, [head, evidence]).save(tmp_path / "model.h5")
+    with pytest.raises(MisfitError, match=r"its output evidence has the shape .* \(rows, columns, 2 classes\)"):
+        load_file(tmp_path / "model.h5")
+
+
+def test_golden_inputs_of_another_kind_or_of_absurd_size_are_refused(file):
+    for inputs in (np.zeros((1, 32, 32, 3)), np.zeros((1, 32), np.uint8)):
+        write_golden(file, inputs, np.zeros((1, 2), np.float32))
+        with pytest.raises(MisfitError, match="its golden inputs must be uint8"):
+            load_file(file)
+    write_golden(file, np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 2), np.float32))
+    with h5py.File(file, "a") as opened:
+        del opened["bone_golden/inputs"]
+        opened["bone_golden"].create_dataset("inputs", (20_000, 32, 32, 3), "u1", compression="gzip")
+    with pytest.raises(MisfitError, match="its golden inputs must be uint8"):
+        load_file(file)
 
 
 def test_damaged_weights_are_refused(tmp_path):

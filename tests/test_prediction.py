@@ -49,6 +49,11 @@ def test_three_equal_classes_add_up():
     assert shares([1 / 3, 1 / 3, 1 / 3], ("a", "b", "c")) == (3334, 3333, 3333)
 
 
+def test_noise_of_the_division_decides_no_tie():
+    exact = np.array([10.2, 1000.2, 2000.2, 3000.2, 3989.2]) / 10_000
+    assert shares(exact, tuple("abcde")) == (11, 1000, 2000, 3000, 3989)
+
+
 def test_shares_always_add_up_and_confidence_never_exceeds_them():
     random = np.random.default_rng(1)
     for classes in (2, 3, 7):

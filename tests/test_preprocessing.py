@@ -290,6 +290,28 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
     assert refusal(scan_bomb(65)) == "unreadable_image"
 
 
+def jpeg_in_tiff(jpeg, size):
+    """A TIFF of one strip that holds a JPEG."""
+    height, width = size
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 7), (262, 3, 1), (273, 4, 200), (277, 3, 1)]
+    tags += [(278, 4, height), (279, 4, len(jpeg))]
+    entries = b"".join(struct.pack("<HHII", number, kind, 1, value) for number, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + jpeg
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_within_a_tiff_too():
+    assert decode(jpeg_in_tiff(scan_bomb(20), (480, 360)), LIMIT).size == (360, 480)
+    assert refusal(jpeg_in_tiff(scan_bomb(70), (480, 360))) == "unreadable_image"
+
+
+def test_fewer_scans_are_allowed_the_more_pixels_each_visits():
+    large = encoded(phantom(size=(5000, 5000)), "JPEG", progressive=True)
+    last = large.rindex(b"\xff\xda")
+    assert decode(large, LIMIT).size == (5000, 5000)
+    assert refusal(large[:-2] + large[last:-2] * 30 + large[-2:]) == "unreadable_image"
+
+
 def test_a_png_whose_text_inflates_beyond_reason_is_refused():
     text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))
     rows = b"".join(b"\0" + row.tobytes() for row in RAMP)

@@ -119,6 +119,7 @@ def test_the_server_does_not_name_itself(server):
     [
         ({"BONE_PORT": "none"}, "BONE_PORT is 'none'; it must be a whole number from 1 to 65,535."),
         ({"BONE_HOST": "256.0.0.1"}, "Cannot listen on 256.0.0.1 port"),
+        ({"BONE_HOST": "a..b"}, "it is no name of a host."),
         ({"BONE_MODEL_PATH": "README.md"}, "README.md cannot be used: it is no HDF5 file"),
         ({"BONE_MODEL_PATH": "nowhere.h5"}, "nowhere.h5 cannot be used: there is no such file"),
     ],
@@ -212,16 +213,48 @@ def test_a_sender_who_is_too_slow_does_not_hold_up_a_stop_for_longer_than_the_li
             assert server.process.wait(5) == 0
 
 
-def test_a_request_that_arrives_a_byte_a_second_is_cut_off_and_an_upload_is_not():
-    class Arriving:
-        def __init__(self, seconds, received):
-            self.began, self.body_bytes_received = 1000 - seconds, received
+class Arriving:
+    """A request that began at second 0 and has received so many bytes at each second."""
 
+    def __init__(self, received):
+        self.began = self.pace_began = 0
+        self.pace_bytes, self.keeps_pace = 0, False
+        self._received = received
+        self.body_bytes_received = 0
+
+    def cut_off_at(self, limit=1000):
+        for now in range(limit):
+            self.body_bytes_received = self._received(now)
+            if _is_too_slow(self, now):
+                return now
+        return None
+
+
+def test_what_arrives_more_slowly_than_any_upload_is_cut_off():
     assert not _is_too_slow(None, 1000)
-    assert not _is_too_slow(Arriving(29, 0), 1000)
-    assert _is_too_slow(Arriving(31, 31), 1000)
-    assert not _is_too_slow(Arriving(120, 1_000_000), 1000)  # a slow line, but an upload
-    assert _is_too_slow(Arriving(200, 1_000_000), 1000)
+    assert Arriving(lambda now: now).cut_off_at() == 31  # a byte a second
+    assert Arriving(lambda now: 0).cut_off_at() == 31  # half a header
+    assert Arriving(lambda now: 12_500 * now).cut_off_at(200) is None  # 100 kbit/s, but an upload
+    assert Arriving(lambda now: 12_500 * now).cut_off_at() == 301  # not for ever, though
+    assert Arriving(lambda now: 20_000_000 + now).cut_off_at() == 31  # early bytes excuse no silence
+
+
+def test_large_bodies_leave_room_for_small_ones():
+    budget = _Budget(40_000_000)
+    large = [_CappedBuffer(20_000_000, budget, lambda: None) for _ in range(3)]
+    for body in large:
+        for _ in range(12):
+            body.append(bytes(1_000_000))
+    small = _CappedBuffer(20_000_000, budget, lambda: None)
+    small.append(bytes(1_500_000))
+    assert len(small.getfile().read()) == 1_500_000
+    assert [len(body.getfile().read()) for body in large] == [12_000_000, 12_000_000, 0]
+
+
+def test_the_line_of_a_chunk_may_not_grow_without_end(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"a" * 8_100)
+        assert receive(connection).startswith(b"HTTP/1.1 400")
 
 
 def test_bodies_together_hold_no_more_memory_than_the_budget():
