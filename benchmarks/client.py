@@ -52,7 +52,7 @@ class Client:
         return Answer(status, body, headers, time.perf_counter() - started)
 
     async def _exchange(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._reusable() or await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(data)
         received = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status_line, *lines = received.strip().split("\r\n")
@@ -63,6 +63,15 @@ class Client:
         else:
             self._idle.append((reader, writer))
         return int(status_line.split(" ")[1]), headers, body
+
+    def _reusable(self) -> Connection | None:
+        """Return an idle connection that the server has not closed meanwhile, if there is one."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     def close(self) -> None:
         """Close the idle connections."""
