@@ -104,7 +104,10 @@ def visitor(browser):
 
 
 def violations(page):
-    """Return what axe-core finds in the page as it is now."""
+    """Return what axe-core finds in the page as it is now, its colours no longer on their way."""
+    page.evaluate(
+        "Promise.allSettled(document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished))"
+    )
     found = page.evaluate(
         "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
     )["violations"]
