@@ -23,6 +23,8 @@ from config import read_config
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
+SETTLE = """Promise.allSettled(
+    document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished))"""
 SETTLED = "#visit:not(:has(li:not(.is-done, .is-failed)))"
 EXPLAINED = "#heat-note[data-state=done]"
 SPANISH_NOTICE = "Ayuda para investigación y triaje; no es un producto sanitario."
@@ -105,9 +107,7 @@ def visitor(browser):
 
 def violations(page):
     """Return what axe-core finds in the page as it is now, its colours no longer on their way."""
-    page.evaluate(
-        "Promise.allSettled(document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished))"
-    )
+    page.evaluate(SETTLE)
     found = page.evaluate(
         "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
     )["violations"]
