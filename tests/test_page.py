@@ -23,8 +23,6 @@ from config import read_config
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 AXE = ROOT / "tests" / "vendor" / "axe.min.js"
-SETTLE = """Promise.allSettled(
-    document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished))"""
 SETTLED = "#visit:not(:has(li:not(.is-done, .is-failed)))"
 EXPLAINED = "#heat-note[data-state=done]"
 SPANISH_NOTICE = "Ayuda para investigación y triaje; no es un producto sanitario."
@@ -69,7 +67,8 @@ class Visitor:
     """A person with a browser of their own."""
 
     def __init__(self, browser, **options):
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
+        usual = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # colours are there at once
+        self.context = browser.new_context(**usual | options)
         self.context.add_init_script(path=AXE)
         self.context.add_init_script("window.print = () => { window.printed = (window.printed ?? 0) + 1 }")
         self.page = self.context.new_page()
@@ -106,8 +105,7 @@ def visitor(browser):
 
 
 def violations(page):
-    """Return what axe-core finds in the page as it is now, its colours no longer on their way."""
-    page.evaluate(SETTLE)
+    """Return what axe-core finds in the page as it is now."""
     found = page.evaluate(
         "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
     )["violations"]
