@@ -12,7 +12,6 @@ from config import Config, read_config
 from model_loader import Classifier, Outputs, Setting
 
 ROOT = Path(__file__).parents[1]
-SHIPPED_MODEL = ROOT / "bone_fracture_classifier.h5"
 
 
 def brightness(images: np.ndarray) -> Outputs:

@@ -9,7 +9,6 @@ from PIL import Image
 
 from tests.phantoms import encoded, phantom
 
-BOUNDARY = b"bomb"
 FORM = "multipart/form-data; boundary=bomb"
 SMALL = Image.fromarray(np.asarray(phantom(size=(96, 64))))
 

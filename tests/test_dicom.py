@@ -32,7 +32,6 @@ BELOW = (WIDE.astype(int) - 2048).astype(np.int16)  # the same, signed
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
 YBR = np.asarray(Image.fromarray(COLOUR).convert("YCbCr"))
 TWELVE = {"BitsStored": 12, "HighBit": 11}
-RAMP_IN_HUNDREDS = np.round(RAMP / 255 * 100)
 IDENTITY = look_up_table(np.arange(4096), 0, 12)
 MARKED = (WIDE | 0xA000).astype(np.uint16)  # an overlay in the unused bits
 PALETTE = {

@@ -51,7 +51,6 @@ class Block:
 
 LITE0: Final = Variant("lite0", 1.0, 1.0)
 LITE2: Final = Variant("lite2", 1.1, 1.2)
-VARIANTS: Final = {variant.name: variant for variant in (LITE0, LITE2)}
 
 _STEM_CHANNELS: Final = 32
 _HEAD_CHANNELS: Final = 1280

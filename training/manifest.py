@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 Label = Literal["fisura", "fractura", "fracture_untyped", "normal", "other"]
 CLASS_NAMES: Final = ("fisura", "fractura")
-OUTCOMES: Final = (*CLASS_NAMES, "none")
 LABELS: Final = ("fisura", "fractura", "fracture_untyped", "normal", "other")
 SECONDARY_NOISE: Final = 0.1  # chance that a type read off by no expert is the wrong one; an assumption
 SECONDARY_WEIGHT: Final = 0.5
