@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,15 @@ import openapi
 import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
+from compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
+from keras_engine import RebuildError, is_installed, load_keras
 from logs import LOGGER, configure_logs
 from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
-from model_inspection import ModelError, inspect_model
-from model_loader import VARIABLES, Classifier, Images, MisfitError, Outputs, load_classifier
+from model_inspection import ModelError, ModelFile, inspect_model
+from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Outputs, load_classifier, resolve
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
 from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
@@ -478,16 +480,32 @@ def _language() -> Language:
 def load(config: Config) -> Classifier:
     """Inspect and load the model that the settings name. Raise ModelError or MisfitError."""
     file = inspect_model(config.model_path)
-    chosen = {name: getattr(config, name) for name in ("class_names", "threshold", "scaling", "resize", "input_size")}
+    chosen = {name: getattr(config, name) for name in VARIABLES}
     try:
+        network = _open_network(config, file, chosen)
         classifier = load_classifier(
-            config.model_path, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
+            config.model_path, network, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
         )
-    except MisfitError as error:
+    except (MisfitError, RebuildError, CompileError, UnfitError) as error:
         raise MisfitError(f"{config.model_path} cannot be used: {error}") from error
     if classifier.settings["threshold"].source == "default":
         logger.warning("The threshold %g is the default and was not chosen for this model.", classifier.threshold)
     return classifier
+
+
+def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any]) -> Network:
+    """Take the engine that the settings name; of themselves the compiled one, and Keras where that cannot be had."""
+    if config.engine != "tensorflow":
+        side = resolve("input_size", file.attributes, chosen).value or 0
+        high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
+        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
+        try:
+            return load_compiled(source, config.cache_path, available_cores())
+        except CompileError as error:
+            if config.engine == "compiled" or not is_installed():
+                raise
+            logger.warning("The network runs on TensorFlow: %s.", error)
+    return load_keras(config.model_path, file.keras_version)
 
 
 def main(arguments: list[str]) -> int:

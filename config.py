@@ -27,7 +27,8 @@ class Config:
     host: str
     port: int
     model_path: Path
-    engine: Literal["auto", "tensorflow"]
+    engine: Literal["auto", "compiled", "tensorflow"]
+    cache_path: Path
     class_names: tuple[str, ...] | None
     threshold: float | None
     scaling: Literal["unit", "none"] | None
@@ -137,8 +138,15 @@ SETTINGS: Final = (
         "engine",
         "BONE_ENGINE",
         "auto",
-        _one_of("auto", "tensorflow"),
-        "what runs the network: `tensorflow` (plain Keras), or `auto`, the best that is built in, today the same",
+        _one_of("auto", "compiled", "tensorflow"),
+        "what runs the network: `compiled` (OpenVINO), `tensorflow` (plain Keras), or `auto`, the first where it can",
+    ),
+    Setting(
+        "cache_path",
+        "BONE_CACHE_DIR",
+        ".compiled_cache",
+        Path,
+        "folder of networks that were compiled at earlier starts",
     ),
     Setting("class_names", "BONE_CLASS_NAMES", None, _names, "the known classes, in the order of the outputs"),
     Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, _decimal(0, 1), "least `confidence` of a success, 0 to 1"),

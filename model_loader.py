@@ -1,18 +1,17 @@
-"""An inspected .h5 -> a Classifier: loaded once, its settings resolved, its outputs verified, warmed."""
+"""A loaded network and what its .h5 states -> a Classifier: settings resolved, outputs verified, warmed."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
-Network = Callable[[Images], list[NDArray[np.float32]]]
+Shape = tuple[int | None, ...]
 Source = Literal["environment", "file", "network", "default"]
 
 GOLDEN_TOLERANCE: Final = 1e-3
@@ -60,7 +59,7 @@ class Classifier:
     input_size: tuple[int, int]
     channels: int
     outputs: int
-    evidence_shape: tuple[int, ...] | None
+    evidence_shape: Shape | None
     sha256: str
     has_golden: bool
     keras_version: str
@@ -115,107 +114,59 @@ class Classifier:
         }
 
 
-class _Shapes(NamedTuple):
-    """Sides of the input (None: any), its channels, the number of outputs, the shape of the evidence."""
+class Network(Protocol):
+    """A network that some engine runs: (n, height, width, channels) to probabilities and, if it gives any, evidence.
 
-    height: int | None
-    width: int | None
-    channels: int
-    outputs: int
-    evidence: tuple[int, ...] | None
+    The shapes are those of the file, the first number standing for n, None where any size will do.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def input_shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]: ...  # noqa: D102
+    def __call__(self, images: Images) -> list[NDArray[np.float32]]: ...  # noqa: D102
 
 
 def load_classifier(
-    path: Path, stated: Mapping[str, Any], chosen: Mapping[str, Any], *, keras_version: str, sha256: str
+    path: Path,
+    network: Network,
+    stated: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    *,
+    keras_version: str,
+    sha256: str,
 ) -> Classifier:
-    """Load a file that inspection has passed, and verify it. Raise MisfitError.
+    """Join a network with the settings of its file, and verify it. Raise MisfitError.
 
     `stated` holds the file's attributes without their prefix, `chosen` what the environment sets, by the same names
     (None: not set). The network must give its golden outputs within 1e-3; without golden ones, zeros, ones and noise
     must give finite probabilities. The same run warms it up.
     """
     golden = _read_golden(path)
-    network, shapes = _load_network(path, keras_version)
-    settings = {name: _resolve(name, stated, chosen) for name in DEFAULTS}
-    settings["input_size"] = _input_size(shapes, _resolve("input_size", stated, chosen))
-    _check_outputs(shapes.outputs, settings["class_names"].value)
-    _check_evidence(shapes.evidence, len(settings["class_names"].value))
-    _check_threshold(settings["threshold"], shapes.outputs, len(settings["class_names"].value))
+    settings = {name: resolve(name, stated, chosen) for name in VARIABLES}
+    settings["input_size"] = _input_size(network.input_shape, settings["input_size"])
+    outputs = cast("int", network.output_shapes[0][1])
+    evidence = network.output_shapes[1][1:] if len(network.output_shapes) > 1 else None
+    _check_outputs(outputs, settings["class_names"].value)
+    _check_evidence(evidence, len(settings["class_names"].value))
+    _check_threshold(settings["threshold"], outputs, len(settings["class_names"].value))
     classifier = Classifier(
         settings=settings,
         input_size=settings["input_size"].value,
-        channels=shapes.channels,
-        outputs=max(shapes.outputs, 2),
-        evidence_shape=shapes.evidence,
+        channels=cast("int", network.input_shape[3]),
+        outputs=max(outputs, 2),
+        evidence_shape=evidence,
         sha256=sha256,
         has_golden=golden is not None,
         keras_version=keras_version,
-        engine="tensorflow",
+        engine=network.name,
         stated=stated,
-        predict=_predictor(network, sigmoid=shapes.outputs == 1),
+        predict=_predictor(network, sigmoid=outputs == 1),
     )
     _verify(classifier, golden)
     return classifier
-
-
-def _load_network(path: Path, keras_version: str) -> tuple[Network, _Shapes]:
-    """Load with Keras 3; a file of Keras 2 that it cannot read, with Keras 2."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras  # noqa: PLC0415 takes seconds and 500 MB: only where a network is loaded
-
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        if not keras_version.startswith("2."):
-            raise _unloadable(keras_version, error) from error
-        model = _load_keras_2(path, keras_version)
-    return _compile(model)
-
-
-def _load_keras_2(path: Path, keras_version: str) -> Any:
-    import tf_keras  # noqa: PLC0415 the second Keras, wanted by few files
-
-    try:
-        return tf_keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise _unloadable(keras_version, error) from error
-
-
-def _unloadable(keras_version: str, error: Exception) -> MisfitError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-    return MisfitError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
-
-
-def _compile(model: Any) -> tuple[Network, _Shapes]:
-    """Trace the network once, for any number of images; keep the outputs that count."""
-    import tensorflow as tf  # noqa: PLC0415 as above
-
-    _require(len(model.inputs or ()) == 1, "it must have one input, an image; give it one Input layer.")
-    shape = tuple(model.inputs[0].shape)
-    _require(
-        len(shape) == 4 and shape[3] in (1, 3),
-        f"its input has the shape {shape}; it must be (images, height, width, 1 or 3 channels).",
-    )
-    names = list(getattr(model, "output_names", ()))  # a Sequential of Keras 3 names none
-    main = names.index("probabilities") if "probabilities" in names else 0
-    wanted = [main] + [place for place, name in enumerate(names) if name == "evidence" and place != main]
-    shapes = [tuple(model.outputs[place].shape) for place in wanted]
-    _require(
-        len(shapes[0]) == 2 and shapes[0][1] is not None,
-        f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
-    )
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
-    def run(images: Any) -> Any:
-        outputs = tf.nest.flatten(model(images, training=False))
-        return [tf.cast(outputs[place], tf.float32) for place in wanted]
-
-    def network(images: Images) -> list[NDArray[np.float32]]:
-        return [output.numpy() for output in run(images)]
-
-    evidence = shapes[1][1:] if len(shapes) > 1 else None
-    return network, _Shapes(shape[1], shape[2], shape[3], shapes[0][1], evidence)
 
 
 def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
@@ -230,8 +181,8 @@ def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs
     return predict
 
 
-def _resolve(name: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Setting:
-    """Take a setting from the environment, else from the file, else its default."""
+def resolve(name: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Setting:
+    """Take a setting from the environment, else from the file, else its default. Raise MisfitError."""
     if chosen.get(name) is not None:
         return Setting(chosen[name], "environment")
     if name in stated:
@@ -278,9 +229,9 @@ def _parse_side(value: float | str) -> int:
     return int(value)
 
 
-def _input_size(shapes: _Shapes, setting: Setting) -> Setting:
+def _input_size(shape: Shape, setting: Setting) -> Setting:
     """Return (height, width): the network's own sides, and the setting where the network takes any."""
-    own = (shapes.height, shapes.width)
+    own = shape[1:3]
     if setting.value is None:
         _require(
             None not in own,
@@ -306,7 +257,7 @@ def _check_outputs(outputs: int, class_names: tuple[str, ...]) -> None:
     )
 
 
-def _check_evidence(shape: tuple[int, ...] | None, classes: int) -> None:
+def _check_evidence(shape: Shape | None, classes: int) -> None:
     _require(
         shape is None or (len(shape) == 3 and shape[2] is not None and shape[2] >= classes),
         f"its output evidence has the shape {shape} an image; it must be (rows, columns, {classes} classes).",

@@ -30,7 +30,7 @@ def serving(**environment: str) -> Iterator["RunningServer"]:
 class RunningServer:
     """One process; `BONE_*` variables of the caller do not reach it."""
 
-    def __init__(self, environment: dict[str, str], folder: Path = ROOT) -> None:
+    def __init__(self, environment: dict[str, str], folder: Path = ROOT, python: Path | str = sys.executable) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close; a pipe that nobody reads would fill up
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ class RunningServer:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
         settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | environment
         self.process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=folder, env=clean | settings, stdout=self._log, stderr=subprocess.STDOUT
+            [python, "app.py"], cwd=folder, env=clean | settings, stdout=self._log, stderr=subprocess.STDOUT
         )
 
     @property

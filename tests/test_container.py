@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 import requests
 from conftest import ROOT
@@ -34,6 +35,7 @@ def test_the_context_holds_what_is_copied():
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
+    """The folder that COPY would make, after the command that compiles the network."""
     folder = tmp_path_factory.mktemp("image")
     for source in copied():
         for path in ROOT.glob(source):
@@ -41,15 +43,31 @@ def image(tmp_path_factory):
                 shutil.copytree(path, folder / path.name)
             else:
                 shutil.copy(path, folder)
+    settings, command = re.search(
+        r"&& (BONE_ENGINE\S+ BONE_CACHE_DIR=\S+) \S+python (app\.py check \S+)", DOCKERFILE
+    ).groups()
+    environment = os.environ | dict(setting.split("=") for setting in inside(settings, folder).split())
+    arguments = [sys.executable, *command.split()]
+    subprocess.run(arguments, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     return folder
 
 
-def test_the_image_serves_without_writing_into_its_folder(image, tmp_path):
+def inside(text, folder):
+    return text.replace("/app/", f"{folder}/")
+
+
+def environment_of(folder, home):
+    stated = re.findall(r"\b((?:PYTHON|BONE_)\w+)=(\S+)", re.search(r"^ENV PATH.*$", DOCKERFILE, re.MULTILINE)[0])
+    return {name: inside(value, folder) for name, value in stated} | {"HOME": str(home)}
+
+
+def test_the_image_serves_what_was_compiled_and_writes_nothing_into_its_folder(image, tmp_path):
     before = sorted(image.rglob("*"))
-    environment = dict(re.findall(r"(PYTHON\w+)=(\S+)", DOCKERFILE)) | {"HOME": str(tmp_path)}
-    server = RunningServer(environment, image)
+    server = RunningServer(environment_of(image, tmp_path), image)
     try:
         server.wait("/ready")
+        assert "compiling" not in server.output
         assert "<html" in requests.get(server.url + "/", timeout=10).text
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
         assert answer.status_code == 200
@@ -59,6 +77,31 @@ def test_the_image_serves_without_writing_into_its_folder(image, tmp_path):
         server.close()
     assert sorted(image.rglob("*")) == before
     assert health_check(server.port) != 0
+
+
+@pytest.mark.extras
+def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=60)
+    python = tmp_path / "venv/bin/python"
+    install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements-slim.txt"]
+    subprocess.run(install, check=True, timeout=300)
+    environment = environment_of(image, tmp_path)
+    server = RunningServer(environment, image, python=python)
+    try:
+        server.wait("/ready")
+        answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30).json()
+        assert requests.get(server.url + "/model", timeout=10).json()["engine"] == "openvino"
+        assert answer["success"] in (0, 1)
+    finally:
+        server.end()
+        server.close()
+    another = shutil.copy(image / "bone_fracture_classifier.h5", tmp_path / "another.h5")
+    with h5py.File(another, "a") as file:
+        file.attrs["bone_version"] = "another"
+    stopped = RunningServer(environment | {"BONE_MODEL_PATH": str(another)}, image, python=python)
+    assert stopped.process.wait(60) == 1
+    assert "was not compiled for this installation, and TensorFlow, which could, is not installed" in stopped.output
+    stopped.close()
 
 
 def health_check(port):

@@ -18,7 +18,7 @@ IMAGE = encoded(phantom("fractura"))
 
 
 def load_file(path, **environment):
-    return load(read_config({"BONE_MODEL_PATH": str(path)} | environment))
+    return load(read_config({"BONE_MODEL_PATH": str(path), "BONE_ENGINE": "tensorflow"} | environment))
 
 
 def with_attributes(path, **attributes):
@@ -35,7 +35,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize(("generation", "name"), KINDS)
-def test_a_file_answers_as_keras_itself_does(generation, name, tmp_path):
+def test_a_file_answers_as_keras_itself_does_on_both_engines(generation, name, tmp_path):
     model = built(generation, name)
     path = tmp_path / "model.h5"
     model.save(path)
@@ -50,7 +50,8 @@ def test_a_file_answers_as_keras_itself_does(generation, name, tmp_path):
     if name == "sigmoid":
         expected = np.concatenate([1 - expected, expected], axis=1)
     assert np.allclose(classifier.predict(inputs).probabilities, expected, atol=1e-3)
-    with serving(BONE_MODEL_PATH=str(path), **environment) as server:
+    compiled = {"BONE_ENGINE": "compiled", "BONE_CACHE_DIR": str(tmp_path / "cache")}
+    with serving(BONE_MODEL_PATH=str(path), **compiled, **environment) as server:
         server.wait("/ready")
         answer = requests.post(server.url + "/predict", files={"image": IMAGE}, timeout=30).json()
     known = expected[0][:2]

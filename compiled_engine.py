@@ -1,0 +1,218 @@
+"""A network that was compiled once and lies in a cache folder: ready in a blink, run by OpenVINO, without TensorFlow.
+
+What is missing, out of date or damaged there is compiled anew from the .h5, by `keras_engine.py` in a child process.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+Shape = tuple[int | None, ...]
+
+FORMAT: Final = 1  # of an entry in the cache: another number, and all are made anew
+TIMEOUT_SECONDS: Final = 300
+COMPILER: Final = Path(__file__).with_name("keras_engine.py")
+KEPT: Final = 4  # entries in the cache; older ones are removed
+_UNFIT: Final = 3  # exit codes of the child
+_UNFAITHFUL: Final = 4
+
+logger = logging.getLogger("bone.engine")
+
+
+class CompileError(Exception):
+    """A network that cannot be had in compiled form; the message is a sentence that says why."""
+
+
+class UnfitError(Exception):
+    """A model that does not fit this service in any form; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """The file to compile, and what decides its compiled form beside its bytes.
+
+    `side` is the input's side in pixels where the network leaves it open, 0 where that is not known; `high` the
+    largest value of a pixel that it expects, 1 or 255.
+    """
+
+    path: Path
+    sha256: str
+    keras_version: str
+    side: int
+    high: int
+
+    @property
+    def key(self) -> str:
+        """The name of the cache's entry."""
+        facts = (FORMAT, version("openvino"), self.sha256, self.side, self.high)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+class CompiledNetwork:
+    """A compiled network. Shapes are those of the file, None where any size will do; outputs in the order that counts.
+
+    An image that comes alone is spread over all cores; where several are at work, each has one core.
+    """
+
+    name: Final = "openvino"
+
+    def __init__(self, archive: bytes, cores: int) -> None:
+        facts, xml, weights = _unpack(archive)
+        self.input_shape: Shape = tuple(facts["input_shape"])
+        self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in facts["output_shapes"])
+        sys.modules.setdefault(
+            "openvino.tools.ovc", cast("Any", None)
+        )  # the converter, and what it reports to its makers
+        import openvino  # noqa: PLC0415 a quarter of a second: only where a network is loaded
+
+        core = openvino.Core()
+        model = core.read_model(xml, weights)
+        self._alone = _Requests(core, model, cores, streams=1)
+        self._together = _Requests(core, model, cores, streams=cores) if cores > 1 else self._alone
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def __call__(self, images: Images) -> list[NDArray[np.float32]]:
+        """Run (n, height, width, channels), one by one; return the probabilities and, where there is one, the evidence.
+
+        Processors gain nothing from batches with this engine, and an image's answer cannot depend on its neighbours.
+        """
+        with self._choose() as requests:
+            outputs = [requests.run(image[np.newaxis]) for image in images]
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+    @contextmanager
+    def _choose(self) -> Iterator["_Requests"]:
+        with self._lock:
+            self._running += 1
+            alone = self._running == 1
+        try:
+            yield self._alone if alone else self._together
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+class _Requests:
+    """A model compiled for this processor, and the inference requests that are free; each holds memory of its own."""
+
+    def __init__(self, core: Any, model: Any, cores: int, *, streams: int) -> None:
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": cores,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # pinned, the streams of two compiled models share cores
+        }
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._free: list[Any] = []
+
+    def run(self, image: Images) -> list[NDArray[np.float32]]:
+        try:
+            request = self._free.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        request.infer({0: image}, share_inputs=True)
+        outputs = [request.get_output_tensor(place).data.copy() for place in range(len(self._compiled.outputs))]
+        self._free.append(request)
+        return outputs
+
+
+def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwork:
+    """Take the compiled network from the cache, else compile it and put it there. Raise CompileError or UnfitError."""
+    entry = cache / f"network-{source.key}.zip"
+    try:
+        return CompiledNetwork(_read(entry), cores)
+    except FileNotFoundError:
+        logger.info("compiling the network, once")
+    except Exception as error:  # noqa: BLE001 damaged in whatever way, it is made anew
+        logger.warning("The compiled network in the cache cannot be used (%s); it is compiled anew.", error)
+    archive = _compile(source)
+    try:
+        network = CompiledNetwork(archive, cores)
+    except Exception as error:
+        raise CompileError(f"what was compiled cannot be run: {error}") from error
+    _keep(entry, archive)
+    return network
+
+
+def _read(entry: Path) -> bytes:
+    archive = entry.read_bytes()
+    made_with = _unpack(archive)[0]["made_with"]
+    outdated = [name for name, made in made_with.items() if _installed(name) not in (None, made)]
+    if outdated:
+        raise ValueError(f"another {outdated[0]} is installed")
+    return archive
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _unpack(archive: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+    """Return facts, model and weights; a zip file's checksums tell damage."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        return json.loads(file.read("facts.json")), file.read("model.xml"), file.read("model.bin")
+
+
+def _compile(source: ModelSource) -> bytes:
+    """Let a child process compile the network, so that TensorFlow's memory and seconds are spent elsewhere."""
+    if _installed("tensorflow") is None:
+        raise CompileError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
+    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
+    command = [sys.executable, "-I", str(COMPILER), *arguments]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
+    except subprocess.TimeoutExpired:
+        raise CompileError(f"compiling it took over {TIMEOUT_SECONDS} s") from None
+    if child.returncode == _UNFIT:
+        raise UnfitError(child.stdout.decode().strip())
+    if child.returncode != 0:
+        said = child.stdout if child.returncode == _UNFAITHFUL else child.stderr
+        lines = said.decode(errors="replace").split("\n")
+        raise CompileError(next((line[:300] for line in reversed(lines) if line.strip()), "the compiler was killed"))
+    return child.stdout
+
+
+def _keep(entry: Path, archive: bytes) -> None:
+    """Put an entry into the cache and remove the oldest; where that cannot be, the next start compiles again."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        _write(entry, archive)
+        entries = sorted(entry.parent.glob("network-*.zip"), key=lambda path: path.stat().st_mtime)
+        for old in entries[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("The compiled network cannot be kept (%s); the next start compiles it again.", error)
+
+
+def _write(entry: Path, archive: bytes) -> None:
+    """Write beside the entry and rename, so that nobody ever reads half of it."""
+    descriptor, unfinished = tempfile.mkstemp(dir=entry.parent, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(archive)
+        Path(unfinished).chmod(0o644)  # an image is built by one user and run by another
+        Path(unfinished).replace(entry)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,180 @@
+"""A Keras .h5 on TensorFlow: loaded to be run here, or, in a child process, turned into what OpenVINO runs.
+
+The only module that imports TensorFlow, and only where a network is loaded: that takes seconds and 500 MB.
+`python keras_engine.py` is that child; `compiled_engine.py` starts it.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+Shape = tuple[int | None, ...]
+
+TOLERANCE: Final = 1e-4  # of a probability, between Keras and what was compiled
+MADE_WITH: Final = ("keras", "tensorflow", "tf_keras")
+UNFIT: Final = 3  # exit codes of the child
+UNFAITHFUL: Final = 4
+
+
+class RebuildError(Exception):
+    """A file that Keras cannot turn into a network of one image in, probabilities out; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class KerasNetwork:
+    """A traced network. Shapes are those of the file, None where any size will do; outputs in the order that counts."""
+
+    input_shape: Shape
+    output_shapes: tuple[Shape, ...]
+    run: Callable[[Images], Any]
+    name: str = "tensorflow"
+
+    def __call__(self, images: Images) -> list[NDArray[np.float32]]:
+        """Run (n, height, width, channels); return the probabilities and, where there is one, the evidence."""
+        return [output.numpy() for output in self.run(images)]
+
+
+def is_installed() -> bool:
+    """Tell whether TensorFlow is here, without importing it."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def load_keras(path: Path, keras_version: str) -> KerasNetwork:
+    """Load with Keras 3; a file of Keras 2 that it cannot read, with Keras 2. Raise RebuildError."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras  # noqa: PLC0415 takes seconds and 500 MB: only where a network is loaded
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        if not keras_version.startswith("2."):
+            raise _unloadable(keras_version, error) from error
+        model = _load_keras_2(path, keras_version)
+    return _trace(model)
+
+
+def _load_keras_2(path: Path, keras_version: str) -> Any:
+    import tf_keras  # noqa: PLC0415 the second Keras, wanted by few files
+
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise _unloadable(keras_version, error) from error
+
+
+def _unloadable(keras_version: str, error: Exception) -> RebuildError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return RebuildError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
+
+
+def _trace(model: Any) -> KerasNetwork:
+    """Trace the network once, for any number of images; keep the outputs that count."""
+    import tensorflow as tf  # noqa: PLC0415 as above
+
+    _require(len(model.inputs or ()) == 1, "it must have one input, an image; give it one Input layer.")
+    shape = tuple(model.inputs[0].shape)
+    _require(
+        len(shape) == 4 and shape[3] in (1, 3),
+        f"its input has the shape {shape}; it must be (images, height, width, 1 or 3 channels).",
+    )
+    names = list(getattr(model, "output_names", ()))  # a Sequential of Keras 3 names none
+    main = names.index("probabilities") if "probabilities" in names else 0
+    wanted = [main] + [place for place, name in enumerate(names) if name == "evidence" and place != main]
+    shapes = tuple(tuple(model.outputs[place].shape) for place in wanted)
+    _require(
+        len(shapes[0]) == 2 and shapes[0][1] is not None,
+        f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
+    def run(images: Any) -> Any:
+        outputs = tf.nest.flatten(model(images, training=False))
+        return [tf.cast(outputs[place], tf.float32) for place in wanted]
+
+    return KerasNetwork(shape, shapes, run)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RebuildError(message)
+
+
+def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> float:
+    """Write the network into a zip file as OpenVINO's model for one image; return how far it is from Keras.
+
+    `checks` is (n, height, width, channels); the distance is the largest difference of a probability on them.
+    """
+    sys.modules["openvino_telemetry"] = cast("Any", None)  # it would report each conversion to OpenVINO's makers
+    import openvino  # noqa: PLC0415 not needed to run Keras
+
+    converted = openvino.convert_model(network.run.get_concrete_function())  # type: ignore[attr-defined]
+    wanted = [result.input_value(0) for result in converted.get_results()[: len(network.output_shapes)]]
+    model = openvino.Model([openvino.opset13.result(value) for value in wanted], converted.get_parameters(), "network")
+    model.reshape([1, *checks.shape[1:]])
+    facts = {
+        "input_shape": network.input_shape,
+        "output_shapes": network.output_shapes,
+        "made_with": {name: version(name) for name in MADE_WITH},
+    }
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w") as file:
+        xml = Path(folder, "model.xml")
+        openvino.save_model(model, xml, compress_to_fp16=False)
+        file.write(xml, "model.xml")
+        file.write(xml.with_suffix(".bin"), "model.bin")
+        file.writestr("facts.json", json.dumps(facts))
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    probabilities = np.concatenate([compiled(image[np.newaxis])[0] for image in checks])
+    return float(np.max(np.abs(probabilities - network(checks)[0])))
+
+
+def check_images(path: Path, size: tuple[int, int], channels: int, high: float) -> Images:
+    """Return images to compare two engines on: black, white, noise, and the file's golden inputs where they fit."""
+    import h5py  # noqa: PLC0415 the child alone reads the file itself
+
+    shape = (*size, channels)
+    noise = np.random.default_rng(0).random((2, *shape))
+    images = [np.zeros((1, *shape)), np.ones((1, *shape)), noise]
+    with h5py.File(path, "r") as file:
+        golden = file.get("bone_golden/inputs")
+        if isinstance(golden, h5py.Dataset) and golden.shape[1:] == shape:
+            images.append(golden[()] / 255)
+    return (np.concatenate(images) * high).astype(np.float32)
+
+
+def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, bytes]:
+    """Return 0 and the compiled network, or UNFIT or UNFAITHFUL and a sentence."""
+    try:
+        network = load_keras(path, keras_version)
+    except RebuildError as error:
+        return UNFIT, str(error).encode()
+    height, width, channels = (length or side for length in network.input_shape[1:])
+    if not height or not width:
+        return UNFAITHFUL, b"the size of its input is not known"
+    archive = io.BytesIO()
+    distance = write_compiled(network, check_images(path, (height, width), channels, high), archive)
+    if not distance <= TOLERANCE:
+        return UNFAITHFUL, f"what was compiled differs from Keras by {distance:.2g}".encode()
+    return 0, archive.getvalue()
+
+
+if __name__ == "__main__":
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get between
+    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    answer.write(said)
+    answer.close()
+    sys.exit(status)

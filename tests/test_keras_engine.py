@@ -1,0 +1,46 @@
+import io
+import subprocess
+import sys
+import zipfile
+
+import keras
+import pytest
+from conftest import ROOT
+from models import brightness_model
+
+import keras_engine
+
+COMPILER = ROOT / "keras_engine.py"
+
+
+def test_a_compiled_network_that_differs_from_keras_is_not_handed_out(brightness_file, monkeypatch):
+    monkeypatch.setattr(keras_engine, "TOLERANCE", -1.0)
+    code, said = keras_engine.main(brightness_file, "3.0.0", 0, 1.0)
+    assert code == keras_engine.UNFAITHFUL
+    assert said.startswith(b"what was compiled differs from Keras by ")
+
+
+def test_what_keras_cannot_serve_is_told_in_a_sentence(tmp_path):
+    path = tmp_path / "model.h5"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+    code, said = keras_engine.main(path, "3.0.0", 0, 1.0)
+    assert code == keras_engine.UNFIT
+    assert said.startswith(b"its input has the shape (None, 4)")
+
+
+@pytest.mark.parametrize(("side", "code"), [(0, keras_engine.UNFAITHFUL), (48, 0)])
+def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, side, code):
+    path = tmp_path / "model.h5"
+    brightness_model(size=(None, None)).save(path)
+    found, said = keras_engine.main(path, "3.0.0", side, 1.0)
+    assert found == code
+    assert code or zipfile.ZipFile(io.BytesIO(said)).testzip() is None
+
+
+def test_the_compiler_reports_to_nobody_and_says_nothing_but_its_result(brightness_file):
+    command = [sys.executable, "-X", "importtime", "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "1"]
+    child = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert b"openvino" in child.stderr
+    assert b"openvino_telemetry.backend" not in child.stderr
+    assert child.stdout.startswith(b"PK")
+    assert sorted(zipfile.ZipFile(io.BytesIO(child.stdout)).namelist()) == ["facts.json", "model.bin", "model.xml"]
