@@ -17,6 +17,7 @@ RUN /venv/bin/python -m compileall -q -j 0 /app \
 FROM python:3.12-slim-bookworm AS build-slim
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
+WORKDIR /build
 COPY requirements-slim.txt ./
 RUN /venv/bin/python -m pip install --require-hashes --requirement requirements-slim.txt
 
