@@ -477,12 +477,12 @@ def _language() -> Language:
     return cast("Language", asked) if asked in ("es", "en") else _config().language
 
 
-def load(config: Config) -> Classifier:
-    """Inspect and load the model that the settings name. Raise ModelError or MisfitError."""
+def load(config: Config, cores: int | None = None) -> Classifier:
+    """Inspect and load the model that the settings name, for all cores or so many. Raise ModelError, MisfitError."""
     file = inspect_model(config.model_path)
     chosen = {name: getattr(config, name) for name in VARIABLES}
     try:
-        network = _open_network(config, file, chosen)
+        network = _open_network(config, file, chosen, cores or available_cores())
         classifier = load_classifier(
             config.model_path, network, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
         )
@@ -493,14 +493,14 @@ def load(config: Config) -> Classifier:
     return classifier
 
 
-def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any]) -> Network:
+def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], cores: int) -> Network:
     """Take the engine that the settings name; of themselves the compiled one, and Keras where that cannot be had."""
     if config.engine != "tensorflow":
         side = resolve("input_size", file.attributes, chosen).value or 0
         high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
         source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
         try:
-            return load_compiled(source, config.cache_path, available_cores())
+            return load_compiled(source, config.cache_path, cores)
         except CompileError as error:
             if config.engine == "compiled" or not is_installed():
                 raise

@@ -17,12 +17,15 @@ Row = dict[str, Any]
 
 
 class Scorer:
-    """A loaded network and the limits of the service. Loading takes seconds; raises ModelError or MisfitError."""
+    """A network on one core, and the limits of the service. The first to load it compiles it for the others.
+
+    Raises ModelError or MisfitError.
+    """
 
     def __init__(self, config: Config) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\b")  # as the service does: decode mends or refuses
         self._config = config
-        self._classifier = load(config)
+        self._classifier = load(config, cores=1)
 
     @property
     def class_names(self) -> tuple[str, ...]:
