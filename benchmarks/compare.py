@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,11 +25,12 @@ from typing import Any, Final
 import requests
 
 from benchmarks import machine
+from benchmarks.children import last_line
 from benchmarks.client import Client, closed_loop, prepared
 from benchmarks.contenders import CACHE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
 from benchmarks.films import KINDS, LARGE, SMALL, films, write
 from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, points_apart
-from benchmarks.service import ROOT, RunningServer
+from benchmarks.service import RunningServer
 
 Films = dict[str, list[bytes]]
 Answers = dict[str, list[dict[str, Any]]]
@@ -42,22 +42,23 @@ AT_THE_LARGE: Final = (1, 8, 32)  # of the others: 128 callers of a classic serv
 AGREE_WITHIN_POINTS: Final = 1.0
 
 
-def cases(contender: str) -> Iterator[tuple[str, int]]:
-    """Yield (kind of film, concurrency): every pair for our own service, those that are compared for the others."""
-    for kind in KINDS:
+def cases(contender: str, films: Films, most: int) -> Iterator[tuple[str, int]]:
+    """Yield (kind of film, concurrency up to `most`): every pair for our own service, fewer for the others."""
+    for kind in (kind for kind in KINDS if kind.name in films):
         if contender == OURS or kind == SMALL:
             chosen: tuple[int, ...] = CONCURRENCIES
         else:
             chosen = AT_THE_LARGE if kind == LARGE else (8,)
-        yield from ((kind.name, concurrency) for concurrency in chosen)
+        yield from ((kind.name, concurrency) for concurrency in chosen if concurrency <= most)
 
 
 @dataclass
 class Bench:
-    """One run: the films, how long each load lasts, what was measured, what the first contender answered."""
+    """One run: the films, how long each load lasts, the most callers, what was measured, what the first answered."""
 
     films: Films
     seconds: float
+    most: int
     comparison: Comparison
     reference: Answers = field(default_factory=dict)
 
@@ -68,12 +69,12 @@ class Bench:
             first = first_answer_seconds(server, self.films[SMALL.name][0])
             self.check(contender.name, answers(server, self.films))
             asyncio.run(load(server, (contender.name, SMALL.name, 8), bodies[SMALL.name], min(2.0, self.seconds)))
-            for film, concurrency in cases(contender.name):
+            for film, concurrency in cases(contender.name, self.films, self.most):
                 case = (contender.name, film, concurrency)
                 measured = asyncio.run(load(server, case, bodies[film], self.seconds))
                 self.comparison.loads.append(measured)
                 show(measured)
-            self.comparison.visits.append(Visit(contender.name, first, server.memory_mb("Pss")))
+            self.comparison.visits.append(Visit(contender.name, first, server.family_memory_mb()))
 
     def check(self, contender: str, found: Answers) -> None:
         """Stop where a contender answers a grey JPEG file differently: it would not be the same work.
@@ -87,19 +88,15 @@ class Bench:
         }
         self.comparison.agreement[contender] = apart
         for kind in KINDS:
-            if kind.bits == 8 and apart[kind.name] > AGREE_WITHIN_POINTS:
+            if kind.bits == 8 and apart.get(kind.name, 0) > AGREE_WITHIN_POINTS:
                 raise SystemExit(f"{contender}: {apart[kind.name]:.2f} percentage points off on {kind.name}")
 
     def bare(self) -> None:
         """Measure the bare limit in a process of its own."""
         with tempfile.TemporaryDirectory() as folder:
             write(self.films, Path(folder))
-            command = [sys.executable, "-m", "benchmarks.bare", folder, str(self.seconds)]
-            clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
-            done = subprocess.run(
-                command, cwd=ROOT, env=clean | ours().environment, stdout=subprocess.PIPE, check=True, text=True
-            )
-        found = [Bare(**bare) for bare in json.loads(done.stdout.splitlines()[-1])]
+            printed = last_line("benchmarks.bare", folder, str(self.seconds), environment=ours().environment)
+        found = [Bare(**bare) for bare in json.loads(printed)]
         self.comparison.bare += found
         for bare in found:
             print(f"bare limit, {bare.film}: {bare.per_second:.1f}/s, alone {bare.lone_ms:.1f} ms", flush=True)
@@ -176,26 +173,26 @@ def show(measured: Load) -> None:
 
 def run(arguments: argparse.Namespace) -> Comparison:
     """Measure everything; a short run has one round of half a second each, and proves only that all works."""
-    rounds, seconds, requests_wanted = arguments.rounds, arguments.seconds, arguments.requests
+    rounds, seconds, wanted, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
     if arguments.short:
-        rounds, seconds, requests_wanted = 1, 0.5, 100
+        rounds, seconds, wanted, most = 1, 0.5, 100, 8
     folder = os.environ.get("BONE_DATA_DIR")
     comparison = Comparison(
         machine.facts()
         | {
             "command": shlex.join(["python", "-m", "benchmarks.compare", *sys.argv[1:]]),
             "images": "radiographs from BONE_DATA_DIR" if folder else "phantoms",
-            "loads": f"{rounds} rounds, {seconds:g} s each",
+            "loads": f"{rounds} × {seconds:g} s each",
         }
     )
-    bench = Bench(films(arguments.films, Path(folder) if folder else None), seconds, comparison)
+    bench = Bench(films(arguments.films, Path(folder) if folder else None), seconds, most, comparison)
     contenders = [ours(), classic(), gunicorn()] + ([litserve(), bentoml()] if arguments.peers else [])
     bench.starts()
     for _ in range(rounds):
         for contender in contenders:
             bench.visit(contender)
         bench.bare()
-    bench.endurance(requests_wanted)
+    bench.endurance(wanted)
     return comparison
 
 
@@ -203,7 +200,9 @@ def main() -> None:
     """Read the options, measure, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="LitServe and BentoML too")
-    parser.add_argument("--short", action="store_true", help="one round, half a second for each load")
+    parser.add_argument(
+        "--short", action="store_true", help="one round, half a second for each load, at most 8 callers"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="how long each load lasts")
     parser.add_argument("--requests", type=int, default=10_000, help="after which our own memory is read")

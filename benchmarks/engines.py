@@ -9,8 +9,6 @@ The medians over the rounds go to benchmarks/.cache/engines.json, of which `pyth
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -20,12 +18,13 @@ import numpy as np
 
 from admission import available_cores
 from benchmarks import machine
-from benchmarks.machine import ROOT
+from benchmarks.children import last_line
 from benchmarks.rates import lone, throughput
 from benchmarks.runtimes import FILES, OPENERS, REFERENCE, Images, build
 from tests.phantoms import phantom
 
 RESULT: Final = FILES.parent / "engines.json"
+MODULE: Final = "benchmarks.engines"
 BATCH: Final = 8
 SIDE: Final = 384
 
@@ -77,13 +76,6 @@ def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def in_child(*arguments: str) -> str:
-    """Run a part of this module in a process of its own; return the last line that it prints."""
-    command = [sys.executable, "-m", "benchmarks.engines", *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
-    return (done.stdout.splitlines() or [""])[-1]
-
-
 def distance(name: str) -> float:
     """Return the largest difference of a probability from what Keras says."""
     ours, wanted = (np.load(FILES / f"{_slug(one)}.npy") for one in (name, REFERENCE))
@@ -97,7 +89,7 @@ def compare(rounds: int, seconds: float) -> dict[str, Figures]:
         for name in OPENERS:
             figures: Figures = {}
             for measure in MEASURES:
-                figures |= json.loads(in_child("--measure", measure, name, "--seconds", str(seconds)))
+                figures |= json.loads(last_line(MODULE, "--measure", measure, name, "--seconds", str(seconds)))
             print(name, {figure: round(value, 2) for figure, value in figures.items()}, flush=True)
             found[name].append(figures)
     return {
@@ -111,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one round, 0.3 seconds a figure")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2, help="how long each figure is measured")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long each figure is measured")
     parser.add_argument("--measure", nargs=2, metavar=("HOW", "RUNTIME"), help=argparse.SUPPRESS)
     parser.add_argument("--build", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -122,8 +114,8 @@ def main() -> None:
         print(json.dumps(MEASURES[how](name, arguments.seconds)))
     else:
         rounds, seconds = (1, 0.3) if arguments.short else (arguments.rounds, arguments.seconds)
-        facts = machine.facts() | {"measured": f"{rounds} rounds, {seconds:g} s for each figure"}
-        in_child("--build")
+        facts = machine.facts() | {"measured": f"{rounds} × {seconds:g} s for each figure"}
+        last_line(MODULE, "--build")
         RESULT.write_text(json.dumps({"facts": facts, "engines": compare(rounds, seconds)}, indent=1), encoding="utf-8")
 
 

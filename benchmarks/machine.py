@@ -5,12 +5,13 @@ import platform
 import re
 import subprocess
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from admission import available_cores
 
 ROOT = Path(__file__).parents[1]
-PIN = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+PIN = re.compile(r"^([\w.-]+)==([\w.]+)$", re.MULTILINE)
 
 
 def facts() -> dict[str, str]:
@@ -28,13 +29,14 @@ def facts() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Return what the requirements of the service and of the peers pin, by name."""
     files = [ROOT / "requirements.in", *sorted((ROOT / "benchmarks" / "environments").glob("*.txt"))]
-    return dict(pin for file in files for pin in PIN.findall(file.read_text(encoding="utf-8")))
+    pins = dict(pin for file in files for pin in PIN.findall(file.read_text(encoding="utf-8")))
+    return pins | {"numpy": metadata.version("numpy")}  # pinned by the version of Python
 
 
 def _processor() -> str:
-    names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    formats = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8") if name in flags]
+    described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = re.findall(r"^model name\s*: (.+)$", described, re.MULTILINE)
+    formats = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8") if name in described]
     return f"{names[0] if names else platform.machine()} ({', '.join(formats) or 'float32'})"
 
 

@@ -35,8 +35,9 @@ def build(folder: Path = FILES) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     run = _traced()
-    frozen = convert_variables_to_constants_v2(run.get_concrete_function())
-    openvino.save_model(openvino.convert_model(frozen), folder / "network.xml", compress_to_fp16=False)
+    concrete = run.get_concrete_function()
+    frozen = convert_variables_to_constants_v2(concrete)
+    openvino.save_model(openvino.convert_model(concrete), folder / "network.xml", compress_to_fp16=False)
     onnx, _ = tf2onnx.convert.from_function(run, input_signature=run.input_signature, opset=18)
     (folder / "network.onnx").write_bytes(onnx.SerializeToString())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])

@@ -78,11 +78,14 @@ class RunningServer:
         return found
 
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """Return the family's resident memory now, in units of 1,000,000 bytes. Linux alone.
+        """Return the process's resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux alone."""
+        return _memory_mb(self.process.pid, field)
 
-        Other fields: its peak (VmHWM); what it shares counted in parts (Pss), which adds up over several processes.
-        """
-        return sum(_memory_mb(pid, field) for pid in self.family())
+    def family_memory_mb(self) -> float:
+        """Return the family's resident memory, what its members share counted once. Linux alone."""
+        parts = [[_memory_mb(pid, f"{which}_Clean", f"{which}_Dirty") for pid in self.family()] for which in _PAGES]
+        private, shared = parts
+        return sum(private) + max(shared)
 
     def reset_peak(self) -> None:
         """Let VmHWM begin anew."""
@@ -109,6 +112,7 @@ class RunningServer:
 
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGES = ("Private", "Shared")
 
 
 def _stat(pid: int) -> list[str]:
@@ -116,8 +120,10 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
 
 
-def _memory_mb(pid: int, field: str) -> float:
-    file = "smaps_rollup" if field == "Pss" else "status"
-    lines = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii").splitlines()
-    line = next(line for line in lines if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024 / 1e6
+def _memory_mb(pid: int, *fields: str) -> float:
+    """Return the sum of some fields of the process's status or of the summary of its pages."""
+    files = (
+        Path(f"/proc/{pid}/{name}").read_text(encoding="ascii").splitlines() for name in ("status", "smaps_rollup")
+    )
+    kibibytes = {line.partition(":")[0]: line.split()[1] for file in files for line in file if line.endswith(" kB")}
+    return sum(int(kibibytes[field]) for field in fields) * 1024 / 1e6
