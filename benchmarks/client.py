@@ -11,7 +11,10 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status (0 where the connection was closed), the body, the headers, the seconds it took."""
+    """What came back: the status (0 where the connection was closed), the body, the headers, the seconds it took.
+
+    The names of the headers are in lower case.
+    """
 
     status: int
     body: bytes
@@ -56,9 +59,9 @@ class Client:
         writer.write(data)
         received = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status_line, *lines = received.strip().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
-        body = await reader.readexactly(int(headers.get("Content-Length", 0)))
-        if headers.get("Connection") == "close":
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if headers.get("connection") == "close":
             writer.close()
         else:
             self._idle.append((reader, writer))

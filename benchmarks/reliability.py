@@ -98,7 +98,7 @@ async def overload(times: float, short: bool) -> None:
         show("· accepted, as a share of capacity", f"{len(accepted) / seconds / rate:.2f}")
         show("· p50, p99 of the accepted", f"{percentile(accepted, 0.5):.0f} ms, {percentile(accepted, 0.99):.0f} ms")
         show("· a refusal: p50, processor time", f"{percentile(refused, 0.5):.0f} ms, {each:.1f} ms")
-        show("· Retry-After", str(dict(Counter(answer.headers.get("Retry-After") for answer in refused))))
+        show("· Retry-After", str(dict(Counter(answer.headers.get("retry-after") for answer in refused))))
         show(
             "· memory before, after; normal again after",
             f"{memory:.0f} MB, {server.memory_mb():.0f} MB; {recovery:.2f} s",

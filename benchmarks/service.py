@@ -1,19 +1,21 @@
-"""A real server process: `python app.py` on a free port of the loopback address, its output, its memory, its time."""
+"""A real server process: `python app.py`, or a rival, on a free port of the loopback address; its memory, its time."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60
+SERVICE = (sys.executable, "app.py")
 
 
 @contextmanager
@@ -28,9 +30,12 @@ def serving(**environment: str) -> Iterator["RunningServer"]:
 
 
 class RunningServer:
-    """One process; `BONE_*` variables of the caller do not reach it."""
+    """One process, and whatever it starts; `BONE_*` variables of the caller do not reach it.
 
-    def __init__(self, environment: dict[str, str], folder: Path = ROOT, python: Path | str = sys.executable) -> None:
+    `{port}` in the command stands for the port, which BONE_PORT names too.
+    """
+
+    def __init__(self, environment: dict[str, str], folder: Path = ROOT, command: tuple[str, ...] = SERVICE) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close; a pipe that nobody reads would fill up
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -38,8 +43,10 @@ class RunningServer:
         self.url = f"http://127.0.0.1:{self.port}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
         settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | environment
+        words = [word.replace("{port}", str(self.port)) for word in command]
+        self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [python, "app.py"], cwd=folder, env=clean | settings, stdout=self._log, stderr=subprocess.STDOUT
+            words, cwd=folder, env=clean | settings, stdout=self._log, stderr=subprocess.STDOUT
         )
 
     @property
@@ -59,26 +66,64 @@ class RunningServer:
             time.sleep(0.02)
         raise AssertionError(f"{route} never answered 200: {self.output}")
 
+    def family(self) -> list[int]:
+        """Return the ids of the process and of all that descend from it. Linux alone."""
+        parents = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
+
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """Return the resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux alone."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith(field))
-        return int(line.split()[1]) * 1024 / 1e6
+        """Return the process's resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux alone."""
+        return _memory_mb(self.process.pid, field)
+
+    def family_memory_mb(self) -> float:
+        """Return the family's resident memory, what its members share counted once. Linux alone."""
+        parts = [[_memory_mb(pid, f"{which}_Clean", f"{which}_Dirty") for pid in self.family()] for which in _PAGES]
+        private, shared = parts
+        return sum(private) + max(shared)
 
     def reset_peak(self) -> None:
         """Let VmHWM begin anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def cpu_seconds(self) -> float:
-        """Return the processor time used so far. Linux alone."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the processor time that the family has used so far. Linux alone."""
+        fields = [_stat(pid) for pid in self.family()]
+        return sum(int(user) + int(system) for _, _, *rest in fields for user, system in [rest[9:11]]) / _TICKS
 
     def end(self) -> int:
-        """Stop the process, if it has not stopped yet; return its exit code."""
+        """Stop the process, if it has not stopped yet, and what it leaves behind; return its exit code."""
+        family = self.family()
         self.process.terminate()
-        return self.process.wait(START_SECONDS)
+        code = self.process.wait(START_SECONDS)
+        for pid in family[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return code
 
     def close(self) -> None:
         """Forget what the process printed."""
         self._log.close()
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGES = ("Private", "Shared")
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat that follow the name: its state, its parent and so on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+
+
+def _memory_mb(pid: int, *fields: str) -> float:
+    """Return the sum of some fields of the process's status or of the summary of its pages."""
+    files = (
+        Path(f"/proc/{pid}/{name}").read_text(encoding="ascii").splitlines() for name in ("status", "smaps_rollup")
+    )
+    kibibytes = {line.partition(":")[0]: line.split()[1] for file in files for line in file if line.endswith(" kB")}
+    return sum(int(kibibytes[field]) for field in fields) * 1024 / 1e6

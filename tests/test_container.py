@@ -86,7 +86,7 @@ def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image
     install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements-slim.txt"]
     subprocess.run(install, check=True, timeout=300)
     environment = environment_of(image, tmp_path)
-    server = RunningServer(environment, image, python=python)
+    server = RunningServer(environment, image, (str(python), "app.py"))
     try:
         server.wait("/ready")
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30).json()
@@ -98,7 +98,7 @@ def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image
     another = shutil.copy(image / "bone_fracture_classifier.h5", tmp_path / "another.h5")
     with h5py.File(another, "a") as file:
         file.attrs["bone_version"] = "another"
-    stopped = RunningServer(environment | {"BONE_MODEL_PATH": str(another)}, image, python=python)
+    stopped = RunningServer(environment | {"BONE_MODEL_PATH": str(another)}, image, (str(python), "app.py"))
     assert stopped.process.wait(60) == 1
     assert "was not compiled for this installation, and TensorFlow, which could, is not installed" in stopped.output
     stopped.close()

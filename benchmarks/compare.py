@@ -1,0 +1,217 @@
+"""The service against the classic one, the bare limit and, with --peers, LitServe and BentoML, in one run.
+
+    python -m benchmarks.compare [--peers] [--short] [--rounds 3] [--seconds 3] [--requests 10000]
+
+`make bench` and `make bench-peers` install what that needs and call it. Each round starts every contender in turn,
+loads it and stops it; nothing else of ours runs meanwhile. The images are phantoms, or radiographs from BONE_DATA_DIR.
+What was measured goes to benchmarks/.cache/comparison.json, from which `python -m benchmarks.report` writes
+benchmarks/README.md and the plots.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import requests
+
+from benchmarks import machine
+from benchmarks.children import last_line
+from benchmarks.client import Client, closed_loop, prepared
+from benchmarks.contenders import CACHE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
+from benchmarks.films import KINDS, LARGE, SMALL, films, write
+from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, points_apart
+from benchmarks.service import RunningServer
+
+Films = dict[str, list[bytes]]
+Answers = dict[str, list[dict[str, Any]]]
+
+RESULT: Final = CACHE / "comparison.json"
+FIRST_ANSWER_SECONDS: Final = 60
+CONCURRENCIES: Final = (1, 8, 32, 128)
+AT_THE_LARGE: Final = (1, 8, 32)  # of the others: 128 callers of a classic service would wait for a quarter of a minute
+AGREE_WITHIN_POINTS: Final = 1.0
+
+
+def cases(contender: str, films: Films, most: int) -> Iterator[tuple[str, int]]:
+    """Yield (kind of film, concurrency up to `most`): every pair for our own service, fewer for the others."""
+    for kind in (kind for kind in KINDS if kind.name in films):
+        if contender == OURS or kind == SMALL:
+            chosen: tuple[int, ...] = CONCURRENCIES
+        else:
+            chosen = AT_THE_LARGE if kind == LARGE else (8,)
+        yield from ((kind.name, concurrency) for concurrency in chosen if concurrency <= most)
+
+
+@dataclass
+class Bench:
+    """One run: the films, how long each load lasts, the most callers, what was measured, what the first answered."""
+
+    films: Films
+    seconds: float
+    most: int
+    comparison: Comparison
+    reference: Answers = field(default_factory=dict)
+
+    def visit(self, contender: Contender) -> None:
+        """Start a contender, check its answers, warm it up, load it, stop it."""
+        bodies = {name: [prepared("/predict", film) for film in files] for name, files in self.films.items()}
+        with contender.serving() as server:
+            first = first_answer_seconds(server, self.films[SMALL.name][0])
+            self.check(contender.name, answers(server, self.films))
+            asyncio.run(load(server, (contender.name, SMALL.name, 8), bodies[SMALL.name], min(2.0, self.seconds)))
+            for film, concurrency in cases(contender.name, self.films, self.most):
+                case = (contender.name, film, concurrency)
+                measured = asyncio.run(load(server, case, bodies[film], self.seconds))
+                self.comparison.loads.append(measured)
+                show(measured)
+            self.comparison.visits.append(Visit(contender.name, first, server.family_memory_mb()))
+
+    def check(self, contender: str, found: Answers) -> None:
+        """Stop where a contender answers a grey JPEG file differently: it would not be the same work.
+
+        Of 16-bit files the difference is noted, no more: most services clip them to white.
+        """
+        self.reference = self.reference or found
+        apart = {
+            name: max(points_apart(*pair) for pair in zip(found[name], self.reference[name], strict=True))
+            for name in found
+        }
+        self.comparison.agreement[contender] = apart
+        for kind in KINDS:
+            if kind.bits == 8 and apart.get(kind.name, 0) > AGREE_WITHIN_POINTS:
+                raise SystemExit(f"{contender}: {apart[kind.name]:.2f} percentage points off on {kind.name}")
+
+    def bare(self) -> None:
+        """Measure the bare limit in a process of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            write(self.films, Path(folder))
+            printed = last_line("benchmarks.bare", folder, str(self.seconds), environment=ours().environment)
+        found = [Bare(**bare) for bare in json.loads(printed)]
+        self.comparison.bare += found
+        for bare in found:
+            print(f"bare limit, {bare.film}: {bare.per_second:.1f}/s, alone {bare.lone_ms:.1f} ms", flush=True)
+
+    def starts(self) -> None:
+        """Time our own start to ready, first with an empty folder for compiled models, then with what that left."""
+        with tempfile.TemporaryDirectory() as models:
+            first, *warm = [ready_seconds(ours(Path(models))) for _ in range(4)]
+        self.comparison.ours |= {"first_start_seconds": first, "start_seconds": median(warm)}
+
+    def endurance(self, wanted: int) -> None:
+        """Note our own memory when it is ready and after so many requests, one in nine for a larger film."""
+        small, *others = ([prepared("/predict", film) for film in files] for files in self.films.values())
+        bodies = small * len(others) * 2 + [films[0] for films in others]
+        count = 0
+        with ours().serving() as server:
+            before = server.wait("/ready").memory_mb()
+            while count < wanted:
+                measured = asyncio.run(load(server, (OURS, "mixed", 8), bodies, 2 * self.seconds))
+                count += sum(measured.statuses.values())
+            self.comparison.ours |= {"requests": count, "memory_ready_mb": before, "memory_mb": server.memory_mb()}
+
+
+def first_answer_seconds(server: RunningServer, film: bytes) -> float:
+    """Return the seconds from the start of the process to its first answer. Raise AssertionError where none comes."""
+    while time.perf_counter() < server.started + FIRST_ANSWER_SECONDS and server.process.poll() is None:
+        try:
+            if requests.post(f"{server.url}/predict", files={"image": ("image", film)}, timeout=60).ok:
+                return time.perf_counter() - server.started
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"no answer: {server.output}")
+
+
+def ready_seconds(contender: Contender) -> float:
+    """Return the seconds from the start of the process until it is ready."""
+    with contender.serving() as server:
+        server.wait("/ready")
+        return time.perf_counter() - server.started
+
+
+def answers(server: RunningServer, kinds: Films) -> Answers:
+    """Ask about every film, one after the other."""
+    return {name: [_answer(server, film) for film in films] for name, films in kinds.items()}
+
+
+def _answer(server: RunningServer, film: bytes) -> dict[str, Any]:
+    response = requests.post(f"{server.url}/predict", files={"image": ("image", film)}, timeout=60)
+    response.raise_for_status()
+    answer = response.json()
+    found: dict[str, Any] = answer[0] if isinstance(answer, list) else answer  # BentoML answers a batch of one
+    return found
+
+
+async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[bytes], seconds: float) -> Load:
+    """Let as many callers as the case says each send their next request once they have the last answer."""
+    client = Client(server.port)
+    cpu, started = server.cpu_seconds(), time.perf_counter()
+    found = [answer for _, answer in await closed_loop(client, case[2], seconds, bodies)]
+    took = time.perf_counter() - started
+    client.close()
+    return load_of(case, found, took, server.cpu_seconds() - cpu)
+
+
+def show(measured: Load) -> None:
+    """Print what a load came to."""
+    print(
+        f"{measured.contender}, {measured.film} × {measured.concurrency}: {measured.per_second:.1f}/s, "
+        f"p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms, statuses {measured.statuses}",
+        flush=True,
+    )
+
+
+def run(arguments: argparse.Namespace) -> Comparison:
+    """Measure everything; a short run has one round of half a second each, and proves only that all works."""
+    rounds, seconds, wanted, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
+    if arguments.short:
+        rounds, seconds, wanted, most = 1, 0.5, 100, 8
+    folder = os.environ.get("BONE_DATA_DIR")
+    comparison = Comparison(
+        machine.facts()
+        | {
+            "command": shlex.join(["python", "-m", "benchmarks.compare", *sys.argv[1:]]),
+            "images": "radiographs from BONE_DATA_DIR" if folder else "phantoms",
+            "loads": f"{rounds} × {seconds:g} s each",
+        }
+    )
+    bench = Bench(films(arguments.films, Path(folder) if folder else None), seconds, most, comparison)
+    contenders = [ours(), classic(), gunicorn()] + ([litserve(), bentoml()] if arguments.peers else [])
+    bench.starts()
+    for _ in range(rounds):
+        for contender in contenders:
+            bench.visit(contender)
+        bench.bare()
+    bench.endurance(wanted)
+    return comparison
+
+
+def main() -> None:
+    """Read the options, measure, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", action="store_true", help="LitServe and BentoML too")
+    parser.add_argument(
+        "--short", action="store_true", help="one round, half a second for each load, at most 8 callers"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3, help="how long each load lasts")
+    parser.add_argument("--requests", type=int, default=10_000, help="after which our own memory is read")
+    parser.add_argument("--films", type=int, default=8, help="different images of each kind")
+    started = time.perf_counter()
+    comparison = run(parser.parse_args())
+    comparison.facts["took"] = f"{(time.perf_counter() - started) / 60:.0f} minutes"
+    comparison.save(RESULT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+import math
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.aims import Aim, aims
+from benchmarks.client import Answer
+from benchmarks.compare import Bench, cases
+from benchmarks.contenders import CLASSIC, OURS, bentoml, classic, litserve, ours
+from benchmarks.engines import RESULT
+from benchmarks.films import KINDS, SMALL, films, read, write
+from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, mean_stages, points_apart
+from benchmarks.report import render
+from preprocessing import decode
+
+FACTS = {"command": "python -m benchmarks.compare"}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return films(1, None)
+
+
+def loaded(contender, film, concurrency, per_second, p50=10.0, p99=12.0):
+    return Load(contender, film, concurrency, per_second, p50, p99, 5.0, {"200": 9, "429": 1}, {"decode": 1.0})
+
+
+@pytest.fixture
+def comparison():
+    found = Comparison(FACTS, ours={"requests": 10_000, "memory_mb": 300.0, "first_start_seconds": 30.0})
+    for contender, rates in ((OURS, (70, 60, 80)), (CLASSIC, (10, 10, 10)), (litserve().name, (30, 30, 30))):
+        found.visits.append(Visit(contender, 1.0, 100.0))
+        found.loads += [loaded(contender, SMALL.name, 8, rate) for rate in rates]
+    found.loads.append(loaded(OURS, SMALL.name, 1, 100.0))
+    found.bare.append(Bare(SMALL.name, 100.0, 9.0, 7.0, 5.0))
+    return found
+
+
+def test_every_kind_of_film_has_its_size_its_depth_and_can_be_decoded(drawn):
+    for kind in KINDS:
+        (data,) = drawn[kind.name]
+        image = Image.open(BytesIO(data))
+        assert (max(image.size), image.format) == (kind.side, "JPEG" if kind.bits == 8 else "PNG")
+        assert decode(data, 50_000_000).mode == "L"
+    sizes = {kind.name: math.prod(Image.open(BytesIO(drawn[kind.name][0])).size) / 1e6 for kind in KINDS}
+    assert {name: round(size, 1) for name, size in sizes.items()} == {
+        "640 px": 0.4, "2 MP": 2.0, "3000 px": 8.0, "16-bit PNG": 2.0,
+    }  # fmt: skip
+
+
+def test_films_that_are_written_are_read_back(drawn, tmp_path):
+    write(drawn, tmp_path)
+    assert read(tmp_path) == drawn
+
+
+def test_the_same_film_in_16_bits_looks_like_the_one_in_8(drawn):
+    deep, flat = (np.asarray(decode(drawn[name][0], 50_000_000), float) for name in ("16-bit PNG", "2 MP"))
+    assert np.abs(deep - flat).mean() < 3
+
+
+def test_a_load_counts_good_answers_alone_and_names_the_others():
+    answers = [Answer(200, b"", {}, seconds / 100) for seconds in range(1, 101)] + [Answer(429, b"", {}, 0.001)] * 50
+    load = load_of(("a", "b", 8), answers, 10, 2.0)
+    assert (load.per_second, load.cpu_ms, load.statuses) == (10, 20, {"200": 100, "429": 50})
+    assert (load.p50_ms, load.p99_ms) == (pytest.approx(505), pytest.approx(990, abs=1))
+
+
+def test_a_load_without_a_good_answer_has_no_times():
+    load = load_of(("a", "b", 8), [Answer(503, b"", {}, 0.1)], 1, 0.0)
+    assert load.per_second == 0
+    assert math.isnan(load.p50_ms)
+
+
+def test_stages_are_means_and_what_none_explains_is_other():
+    stages = mean_stages(["decode;dur=1.0, network;dur=5.0, total;dur=8.0", "", "decode;dur=3.0, total;dur=6.0"])
+    assert stages == {"decode": 2.0, "network": 2.5, "other": 2.5}
+    assert mean_stages([""]) == {}
+
+
+def test_answers_lie_as_far_apart_as_their_worst_number():
+    one = {"confidence": 50.0, "allProbabilities": [{"probability": 40.0}, {"probability": 60.0}]}
+    other = {"confidence": 51.5, "allProbabilities": [{"probability": 41.0}, {"probability": 59.0}]}
+    assert points_apart(one, other) == 1.5
+
+
+def test_figures_are_medians_over_rounds_and_survive_the_file(comparison, tmp_path):
+    comparison.save(tmp_path / "run" / "found.json")
+    found = Comparison.read(tmp_path / "run" / "found.json")
+    assert found == comparison
+    assert found.load(OURS, SMALL.name, 8, "per_second") == 70
+    assert found.load(OURS, SMALL.name, 32, "per_second") is None
+    assert found.refused(OURS) == {"429": 4}
+
+
+def test_an_aim_is_met_from_the_right_side():
+    found = (Aim("a", 2, 2.1, " ×"), Aim("a", 2, 2.1, " ×", most=True), Aim("a", 2, None, " ×"))
+    assert [aim.row()[1:] for aim in found] == [
+        ["≥ 2 ×", "2.1 ×", "yes"],
+        ["≤ 2 ×", "2.1 ×", "**no**"],
+        ["≥ 2 ×", "–", "–"],
+    ]
+
+
+def test_the_aims_compare_with_classic_peer_and_limit(comparison):
+    rows = [aim.row() for aim in aims(comparison)]
+    assert [row[2:] for row in rows[:3]] == [["7 ×", "yes"], ["2.33 ×", "yes"], ["0.7 ×", "**no**"]]
+    assert [row[2:] for row in rows[6:]] == [
+        ["1 ms", "yes"], ["–", "–"], ["300 MB", "yes"], ["–", "–"], ["30 s", "**no**"],
+    ]  # fmt: skip
+
+
+def test_the_report_shows_every_contender_and_every_runtime(comparison):
+    engine = dict.fromkeys(
+        ("one_ms", "one_core_ms", "batch_ms", "per_second", "memory_mb", "start_seconds", "distance"), 1.0
+    )
+    runtimes = {"facts": {"measured": "3 × 2 s", "date": "today"}, "engines": {"Some runtime": engine}}
+    text = render(comparison, runtimes, {"flask": "3.1.3"})
+    assert all(name in text for name in (OURS, CLASSIC, "Some runtime", "flask 3.1.3", "4 × 429", "bare loop"))
+    for block in text.split("\n\n"):
+        if block.startswith("| "):
+            assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
+    assert "## Runtimes" not in render(comparison, None, {})
+
+
+def test_others_are_loaded_where_they_are_compared_and_ours_everywhere(drawn):
+    assert len(list(cases(OURS, drawn, 128))) == 16
+    assert set(cases(bentoml().name, drawn, 128)) < set(cases(OURS, drawn, 128))
+    assert set(cases(OURS, {SMALL.name: []}, 8)) == {(SMALL.name, 1), (SMALL.name, 8)}
+
+
+def test_a_short_round_compares_our_service_with_the_classic_one(drawn):
+    bench = Bench({SMALL.name: drawn[SMALL.name]}, 0.2, 1, Comparison(FACTS))
+    for contender in (ours(RESULT.parent / "models"), classic()):
+        bench.visit(contender)
+    found = bench.comparison
+    assert found.contenders() == [OURS, CLASSIC]
+    assert found.agreement[CLASSIC][SMALL.name] < 1
+    assert all(load.per_second > 0 and set(load.statuses) == {"200"} for load in found.loads)
+    assert list(found.stages(SMALL.name, 1)) == ["queue", "decode", "prepare", "network", "other"]
+    assert all(visit.memory_mb > 50 for visit in found.visits)
