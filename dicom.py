@@ -21,6 +21,7 @@ MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are store
 MAX_READS: Final = 100_000  # elements, items and fragments of a file; a radiograph has some hundreds
 MAX_JPEG_SCANS: Final = 64
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
+ROWS_AT_ONCE: Final = 64  # looked up: NumPy turns samples into indices of 8 bytes
 
 # Defined terms of Modality, PS3.3 C.7.3.1.1.1, and the retired ones: the only text of a file that goes out.
 _OTHER_MODALITIES: Final = frozenset(
@@ -304,10 +305,21 @@ def _show(dataset: Any, pixels: NDArray[Any]) -> Image.Image:
     if pixels.ndim == 3:
         return Image.fromarray((pixels >> max(bits - 8, 0)).astype(np.uint8))
     shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
-    samples = (pixels.astype(np.uint16) >> shift) & (2**bits - 1)  # above the stored bits may stand an overlay
+    samples = pixels.astype(np.uint16)
+    samples >>= shift
+    samples &= 2**bits - 1  # above the stored bits may stand an overlay
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return Image.fromarray(_palette(dataset, bits)[samples])
-    return Image.fromarray(_brightness(dataset, bits, samples)[samples])
+        return Image.fromarray(_shown(_palette(dataset, bits), samples))
+    return Image.fromarray(_shown(_brightness(dataset, bits, samples), samples))
+
+
+def _shown(table: NDArray[np.uint8], samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return what a table of one row for each possible sample gives for each pixel."""
+    pixels = np.empty(samples.shape + table.shape[1:], np.uint8)
+    for top in range(0, len(samples), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        table.take(samples[rows], axis=0, out=pixels[rows], mode="clip")  # the default mode would copy `out`
+    return pixels
 
 
 def _palette(dataset: Any, bits: int) -> NDArray[np.uint8]:
@@ -397,9 +409,9 @@ def _unwindowed(stored: NDArray[np.int64], samples: NDArray[Any], bits: int) -> 
     White is 2^b - 1 for the bits stored; where all 16 are, for the fewest usual bits that hold the largest sample,
     since films of 10, 12 or 14 bits come that way. Samples below 0 have no such scale: smallest to largest.
     """
-    present = np.zeros(len(stored), dtype=bool)
-    present[samples] = True
-    low, high = int(stored[present].min()), int(stored[present].max())
+    sign = 2 ** (bits - 1) if stored[-1] < 0 else 0
+    ordered = samples ^ sign if sign else samples  # without it, negative samples would come after the others
+    low, high = int(stored[ordered.min() ^ sign]), int(stored[ordered.max() ^ sign])
     if low < 0:
         return (stored - low) / max(high - low, 1)
     white = float(stored.max())

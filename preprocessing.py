@@ -23,7 +23,8 @@ MAX_PAGES_COUNTED: Final = 100
 MAX_EXIF_BYTES: Final = 1_000_000
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
-ROWS_AT_ONCE: Final = 256  # of an image scaled to 8 bits: a film of 50 megapixels as float32 would take 200 MB
+BAND: Final = 16  # the part of an image's rows that nearly always shows that it is not blank
+ROWS_AT_ONCE: Final = 64  # of an image scaled to 8 bits: a film of 50 megapixels as float32 would take 200 MB
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 _SIGNATURES: Final = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
@@ -127,7 +128,7 @@ def prepare(
     """
     mode = "L" if channels == 1 else image.mode
     place = _letterbox if resize == "letterbox" else _fit
-    resized = place(image.convert(mode), size)
+    resized = place(_in_mode(image, mode), size)
     pixels = np.asarray(resized, dtype=np.float32)
     if scaling == "unit":
         pixels = pixels / np.float32(255)
@@ -146,8 +147,16 @@ def content_of(image_size: tuple[int, int], size: tuple[int, int], resize: Resiz
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel."""
-    return bool(max(ImageStat.Stat(image).stddev) < BLANK_DEVIATION)
+    """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel.
+
+    A band across the middle settles it for nearly every radiograph: the variance of the whole is at least that of a
+    part times its share of the pixels.
+    """
+    rows = max(1, image.height // BAND)
+    top = (image.height - rows) // 2
+    band = image.crop((0, top, image.width, top + rows))
+    enough = BLANK_DEVIATION**2 * image.height / rows
+    return max(ImageStat.Stat(band).var) < enough and max(ImageStat.Stat(image).stddev) < BLANK_DEVIATION
 
 
 def _frames(image: Image.Image) -> int:
@@ -231,12 +240,18 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
 def _scans(image: Image.Image, data: bytes) -> int:
     """Count the scans of a JPEG, or of the JPEG in a TIFF beyond the one of each strip or tile; else 0."""
     if image.format in ("JPEG", "MPO"):
-        return data.count(b"\xff\xda")
+        return _count_starts_of_scan(data)
     if "jpeg" in str(image.info.get("compression")):
         tags: Any = getattr(image, "tag_v2", {})
         parts = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
-        return data.count(b"\xff\xda") - len(parts) + 1
+        return _count_starts_of_scan(data) - len(parts) + 1
     return 0
+
+
+def _count_starts_of_scan(data: bytes) -> int:
+    """Count the markers FF DA as `data.count` would, in a tenth of the time."""
+    pairs = (np.frombuffer(data, "<u2", (len(data) - start) // 2, start) for start in (0, 1))
+    return sum(int(np.count_nonzero(found == 0xDAFF)) for found in pairs)
 
 
 def _load(image: Image.Image) -> None:
@@ -259,9 +274,16 @@ def _to_grey_or_colour(image: Image.Image) -> Image.Image:
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
         return _on_black(image)
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert to a mode, without the copy that Pillow makes of an image which has it.
+
+    Only a TIFF is copied: its pages are counted later, and that leaves the first one.
+    """
+    is_as_wanted = image.mode == mode and not isinstance(image, TiffImagePlugin.TiffImageFile)
+    return image if is_as_wanted else image.convert(mode)
 
 
 def _on_black(image: Image.Image) -> Image.Image:
@@ -280,13 +302,17 @@ def _scale_to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
     come in 16-bit files; 1 for real numbers up to 1. Samples below 0 have no such scale: smallest to largest.
     """
     samples = np.asarray(image)
-    finite = np.isfinite(samples)
+    finite: Any = np.isfinite(samples) if image.mode == "F" else True
     low, high = (float(edge(samples, where=finite, initial=0)) for edge in (np.min, np.max))
     white = _white(image.mode, high) if low == 0 else high
     brightness = np.empty(samples.shape, np.uint8)
     for top in range(0, len(samples), ROWS_AT_ONCE):
-        rows = np.nan_to_num(samples[top : top + ROWS_AT_ONCE].astype(np.float32), nan=low, posinf=high, neginf=low)
-        brightness[top : top + ROWS_AT_ONCE] = np.rint((rows - low) * (255 / (white - low)))
+        rows = samples[top : top + ROWS_AT_ONCE].astype(np.float32)
+        if image.mode == "F":
+            np.nan_to_num(rows, copy=False, nan=low, posinf=high, neginf=low)
+        rows -= low
+        rows *= 255 / (white - low)
+        brightness[top : top + ROWS_AT_ONCE] = np.rint(rows, out=rows)
     bits = next((bits for bits in SAMPLE_BITS if white == 2**bits - 1), None)
     return Image.fromarray(255 - brightness if _is_white_zero(image) else brightness), bits
 

@@ -1,13 +1,14 @@
 """A request's body -> the bytes of its images: a multipart form, or the image itself as the body."""
 
 from io import BytesIO
-from typing import Final
+from typing import IO, Any, Final, cast
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import FormDataParser
 
 FIELD: Final = "image"
+TAIL_BYTES: Final = 1_000  # of a body: more than its last boundary takes
 RAW_TYPES: Final = frozenset(
     """
     image/png image/jpeg image/webp image/tiff image/bmp image/x-ms-bmp application/dicom application/octet-stream
@@ -24,8 +25,32 @@ class UploadError(Exception):
         self.facts = facts
 
 
+class _TailApart:
+    """A body whose last bytes are read by themselves."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        self._stream = stream
+        self._before_tail = length - TAIL_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(min(size, self._before_tail) if self._before_tail > 0 else size)
+        self._before_tail -= len(data)
+        return data
+
+
+class _FormParser(FormDataParser):
+    """Werkzeug's parser, but with a short last chunk: its regular expression takes 0.5 ms for one of 64 KiB."""
+
+    def parse(self, stream: IO[bytes], mimetype: str, content_length: int | None, options: Any = None) -> Any:
+        """Parse a body whose last chunk is short."""
+        tail_apart = cast("IO[bytes]", _TailApart(stream, content_length or 0))
+        return super().parse(tail_apart, mimetype, content_length, options)
+
+
 class StrictRequest(Request):
     """A request whose uploads stay in memory and whose broken multipart bodies raise ValueError."""
+
+    form_data_parser_class = _FormParser
 
     def make_form_data_parser(self) -> FormDataParser:
         """Return a parser that does not swallow what it cannot parse."""
@@ -44,7 +69,7 @@ def one_image(request: Request, max_bytes: int) -> bytes:
     files = _files(request)
     if len(files) > 1:
         raise UploadError("several_images")
-    return checked(files[0].read(), max_bytes)
+    return checked(_content(files[0]), max_bytes)
 
 
 def several_images(request: Request, max_images: int) -> list[bytes]:
@@ -52,7 +77,7 @@ def several_images(request: Request, max_images: int) -> list[bytes]:
     files = _files(request)
     if len(files) > max_images:
         raise UploadError("request_too_large")
-    return [file.read() for file in files]
+    return [_content(file) for file in files]
 
 
 def checked(data: bytes, max_bytes: int) -> bytes:
@@ -73,3 +98,8 @@ def _files(request: Request) -> list[FileStorage]:
     if not files:
         raise UploadError("missing_image")
     return files
+
+
+def _content(file: FileStorage) -> bytes:
+    """Return the bytes of a file, shared with its BytesIO, of which `read` would make a copy."""
+    return cast("BytesIO", file.stream).getvalue()

@@ -459,3 +459,26 @@ def test_the_service_s_log_says_nothing_of_the_patient(server):
     assert server.output.count('"route": "/predict"') >= 2
     assert PATIENT not in server.output
     assert "film.dcm" not in server.output
+
+
+@pytest.mark.parametrize("bits", [1, 8, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bits, signed):
+    stored = np.arange(2**bits, dtype=np.int64)
+    if signed:
+        stored[2 ** (bits - 1) :] -= 2**bits
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        samples = random.integers(0, 2**bits, (3, 5), dtype=np.uint16)
+        low, high = stored[samples].min(), stored[samples].max()
+        shares = dicom._unwindowed(stored, samples, bits)
+        if low < 0:
+            assert np.array_equal(shares, (stored - low) / max(high - low, 1))
+        else:
+            assert shares[samples].max() <= 1
+
+
+def test_every_row_of_a_tall_film_is_looked_up():
+    tall = np.random.default_rng(0).integers(0, 4096, (3 * dicom.ROWS_AT_ONCE + 5, 40)).astype(np.uint16)
+    film = dicom_file(tall, **TWELVE, WindowCenter=2000, WindowWidth=3000)
+    assert np.array_equal(np.asarray(decode(film, LIMIT, 32)), windowed(2000, 3000, tall))

@@ -1,12 +1,14 @@
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from phantoms import encoded, phantom
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, ImageCms, ImageStat, TiffImagePlugin
 
+import preprocessing
 from preprocessing import ImageError, content_of, decode, decode_with_facts, is_blank, prepare
 
 LIMIT = 50_000_000
@@ -330,6 +332,30 @@ def test_a_radiograph_is_not_blank():
     assert not is_blank(Image.eval(phantom(), lambda value: value // 8))
 
 
+def test_blank_is_what_has_a_standard_deviation_under_2_wherever_that_lies():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        pixels = np.full((random.integers(32, 80), random.integers(32, 80), 3), 100.0)
+        rows = np.sort(random.integers(0, len(pixels), 2))
+        pixels[rows[0] : rows[1]] += random.normal(0, random.uniform(0, 6), pixels[rows[0] : rows[1]].shape)
+        image = Image.fromarray(np.rint(pixels).astype(np.uint8))
+        assert is_blank(image) == (max(ImageStat.Stat(image).stddev) < 2)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"\xff\xda", b"\xda\xff", b"\0\xff\xda", b"\xff\xda\xff\xda\xff", b"\xff\xff\xda"]
+)
+def test_starts_of_scan_are_counted_at_odd_and_even_places(data):
+    assert preprocessing._count_starts_of_scan(data) == data.count(b"\xff\xda")
+
+
+def test_starts_of_scan_are_counted_as_bytes_counts_them():
+    random = np.random.default_rng(0)
+    for length in range(1000, 1010):
+        data = random.choice(np.array([0, 0xDA, 0xFF], np.uint8), length).tobytes()
+        assert preprocessing._count_starts_of_scan(data) == data.count(b"\xff\xda")
+
+
 def run_length_bmp():
     pixels = (b"\x40\x05" + b"\0\0") * 64 + b"\0\x01"
     palette = b"".join(bytes([level] * 3 + [0]) for level in range(256))
@@ -355,6 +381,45 @@ def test_an_image_of_nothing_but_zeros_stays_black():
     for dtype in (np.uint16, np.int32, np.float32):
         decoded = decode(encoded(Image.fromarray(np.zeros((40, 40), dtype)), "TIFF"), LIMIT)
         assert decoded.getextrema() == (0, 0)
+
+
+@pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_every_16_bit_sample_becomes_its_share_of_white(white, image_format):
+    samples = np.minimum(np.arange(65536), white).reshape(256, 256).astype(np.uint16)
+    image, facts = decode_with_facts(encoded(Image.fromarray(samples), image_format), LIMIT)
+    assert np.array_equal(np.asarray(image), np.rint(samples.astype(np.float32) * (255 / white)))
+    assert 2**facts.bits - 1 == white
+
+
+def test_a_16_bit_film_takes_less_than_five_bytes_a_pixel_on_the_way():
+    data = encoded(Image.fromarray(np.tile(np.arange(2048, dtype=np.uint16), (2048, 1))))
+    decode(data, LIMIT)
+    tracemalloc.start()
+    decode(data, LIMIT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 2048**2
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "BMP"])
+def test_an_8_bit_image_is_not_copied(image_format, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("copied")
+
+    for image in (phantom(), phantom().convert("RGB")):
+        data = encoded(image, image_format)
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "convert", refuse)
+            patch.setattr(Image.Image, "copy", refuse)
+            assert prepare(decode(data, LIMIT), (64, 64), 3, "unit", "letterbox").shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_first_page_of_a_tiff_is_what_is_shown(mode):
+    pages = [Image.new(mode, (64, 48), "white"), Image.new(mode, (64, 48))]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert np.asarray(decode(data, LIMIT)).min() == 255
 
 
 # -- the network's input ------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import requests
 from conftest import make_classifier
 from phantoms import encoded, phantom
 from PIL import Image
+from werkzeug.test import EnvironBuilder
 
 from app import Service, create_app
 from config import read_config
-from uploads import RAW_TYPES
+from uploads import RAW_TYPES, TAIL_BYTES, StrictRequest, one_image
 
 
 def film(brightness):
@@ -157,3 +158,18 @@ def test_a_phantom_through_metrics_of_the_real_server(shipped_server):
     text = requests.get(shipped_server.url + "/metrics", timeout=10).text
     assert "process_resident_memory_bytes" in text
     assert 'bone_request_seconds_bucket{le="0.1",route="/predict"}' in text
+
+
+def posted(body):
+    request = requests.Request("POST", "http://localhost/predict", files={"image": ("a.png", body)}).prepare()
+    environment = EnvironBuilder(
+        method="POST", input_stream=io.BytesIO(request.body), content_type=request.headers["Content-Type"]
+    ).get_environ()
+    return StrictRequest(environment | {"CONTENT_LENGTH": str(len(request.body))})
+
+
+@pytest.mark.parametrize("length", [1, 500, *range(TAIL_BYTES - 3, TAIL_BYTES + 3), 65_400, 65_536, 66_536, 200_000])
+@pytest.mark.parametrize("content", [b"\r\n--", b"\r", b"--\r\n\n", b"\xff\xda\0"])
+def test_a_file_in_a_form_arrives_as_it_was_sent(length, content):
+    body = (content * (length // len(content) + 1))[:length]
+    assert one_image(posted(body), 10**6) == body
