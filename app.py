@@ -31,7 +31,7 @@ import openapi
 import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
-from compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
+from compiled_engine import CompileError, ModelSource, UnfitError, import_openvino, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
 from keras_engine import RebuildError, is_installed, load_keras
@@ -495,6 +495,8 @@ def _language() -> Language:
 
 def load(config: Config, cores: int | None = None) -> Classifier:
     """Inspect and load the model that the settings name, for all cores or so many. Raise ModelError, MisfitError."""
+    if config.engine != "tensorflow":
+        threading.Thread(target=import_openvino, daemon=True).start()  # while the file is looked into
     file = inspect_model(config.model_path)
     chosen = {name: getattr(config, name) for name in VARIABLES}
     try:

@@ -77,11 +77,7 @@ class CompiledNetwork:
         facts, xml, weights = _unpack(archive)
         self.input_shape: Shape = tuple(facts["input_shape"])
         self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in facts["output_shapes"])
-        sys.modules.setdefault(
-            "openvino.tools.ovc", cast("Any", None)
-        )  # the converter, and what it reports to its makers
-        import openvino  # noqa: PLC0415 a quarter of a second: only where a network is loaded
-
+        openvino = import_openvino()
         core = openvino.Core()
         model = core.read_model(xml, weights)
         self._alone = _Requests(core, model, cores, streams=1)
@@ -132,6 +128,14 @@ class _Requests:
         outputs = [request.get_output_tensor(place).data.copy() for place in range(len(self._compiled.outputs))]
         self._free.append(request)
         return outputs
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, a quarter of a second, without its converter and what that would report to its makers."""
+    sys.modules.setdefault("openvino.tools.ovc", cast("Any", None))
+    import openvino  # noqa: PLC0415 only where a network is loaded
+
+    return openvino
 
 
 def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwork:
