@@ -11,11 +11,8 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -54,7 +51,6 @@ SHED: Final = "HTTP_" + SHED_HEADER
 SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
 BATCHES_AT_ONCE: Final = 2
 EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
-EXPLANATION_NICENESS: Final = 10  # of 0 to 19: a plain prediction gets the processor first
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _ORIGINS: Final = {
@@ -100,7 +96,6 @@ def create_app(config: Config, service: Service) -> Flask:
         METRICS=Metrics(in_flight=lambda: admission.working, queue_depth=lambda: admission.waiting),
         BATCHES=Admission(BATCHES_AT_ONCE, config.max_queue, config.deadline_seconds),
         EXPLANATIONS=Admission(EXPLANATIONS_AT_ONCE, 0, config.deadline_seconds),
-        EXPLAINERS=ThreadPoolExecutor(EXPLANATIONS_AT_ONCE, "explain", initializer=_step_back),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -127,12 +122,6 @@ def create_app(config: Config, service: Service) -> Flask:
 def places(config: Config) -> int:
     """Return how many images are worked on at once: as set, or one for each core."""
     return config.max_in_flight or available_cores()
-
-
-def _step_back() -> None:
-    """Lower the priority of this thread; on Linux alone a thread has one of its own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), EXPLANATION_NICENESS)
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
@@ -286,8 +275,7 @@ def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
     body = answer(verdict, none_of_them(classifier.class_names, _language()))
     if explain:
         with _timed("explain"):
-            work = partial(_explain, classifier, image, inputs, outputs, verdict)
-            body["explanation"] = _explainers().submit(copy_context().run, work).result()
+            body["explanation"] = _explain(classifier, image, inputs, outputs, verdict)
     if _asks_for("detail"):
         body["detail"] = _detail(classifier, verdict, facts)
     return body
@@ -462,10 +450,6 @@ def _batches() -> Admission:
 
 def _explanations() -> Admission:
     return cast("Admission", current_app.config["EXPLANATIONS"])
-
-
-def _explainers() -> ThreadPoolExecutor:
-    return cast("ThreadPoolExecutor", current_app.config["EXPLAINERS"])
 
 
 def _admission() -> Admission:
