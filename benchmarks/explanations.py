@@ -56,19 +56,19 @@ def measure_time(name: str, server: RunningServer) -> None:
         p50(lambda query=query: ask(server, query), 5)  # type: ignore[misc]
     plain = p50(lambda: ask(server, ""), PLAIN)
     explained = p50(lambda: ask(server, "?explain=1"), EXPLAINED)
-    beside = p50_beside_explanations(server)
-    print(f"| {name} | {plain:.1f} | {explained:.0f} | {explained / plain:.1f} | {beside:.1f} | {beside / plain:.2f} |")
+    beside, alike = (p50_beside(server, query) / plain for query in ("?explain=1", ""))
+    print(f"| {name} | {plain:.1f} | {explained:.0f} | {explained / plain:.1f} | {beside:.2f} | {alike:.2f} |")
 
 
-def p50_beside_explanations(server: RunningServer) -> float:
-    """Return the median of plain predictions while one explanation after the other is asked for."""
+def p50_beside(server: RunningServer, query: str) -> float:
+    """Return the median of plain predictions while another caller asks one thing after the other."""
     over = threading.Event()
 
-    def keep_explaining() -> None:
+    def keep_asking() -> None:
         while not over.is_set():
-            ask(server, "?explain=1")
+            ask(server, query)
 
-    thread = threading.Thread(target=keep_explaining)
+    thread = threading.Thread(target=keep_asking)
     thread.start()
     time.sleep(0.2)
     result = p50(lambda: ask(server, ""), PLAIN)
@@ -79,7 +79,7 @@ def p50_beside_explanations(server: RunningServer) -> float:
 
 def run_time(models: list[Path]) -> None:
     """Time each model's service."""
-    print("| model | plain, p50 ms | explain=1, p50 ms | ratio | plain beside explain=1, p50 ms | ratio |")
+    print("| model | plain, p50 ms | explain=1, p50 ms | ratio | plain beside explain=1, ratio | beside plain, ratio |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for path in models or [SHIPPED, crack_file(Path(folder))]:
