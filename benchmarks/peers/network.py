@@ -15,6 +15,7 @@ from PIL import Image
 MODEL: Final = Path(__file__).parents[2] / "bone_fracture_classifier.h5"
 NAMES: Final = ("fisura", "fractura")
 BATCH: Final = 8
+NEGLIGIBLE: Final = 1e-6
 
 
 def load() -> tuple[Any, tuple[int, int]]:
@@ -39,8 +40,12 @@ def prepare(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Return what the service calls `confidence` and `allProbabilities`, in percent, from one row of outputs."""
+    """Return what the service calls `confidence` and `allProbabilities`, in percent, from one row of outputs.
+
+    As there, shares of next to nothing are equal.
+    """
     known = probabilities[: len(NAMES)].astype(float)
-    shares = 100 * known / known.sum()
+    total = known.sum()
+    shares = 100 * known / total if total >= NEGLIGIBLE else np.full(len(NAMES), 100 / len(NAMES))
     shown = [{"class": name, "probability": share} for name, share in zip(NAMES, shares.tolist(), strict=True)]
     return {"confidence": 100 * float(known.max()), "allProbabilities": shown}
