@@ -74,7 +74,7 @@ class CompiledNetwork:
     name: Final = "openvino"
 
     def __init__(self, archive: bytes, cores: int) -> None:
-        facts, xml, weights = _unpack(archive)
+        facts, xml, weights = unpack(archive)
         self.input_shape: Shape = tuple(facts["input_shape"])
         self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in facts["output_shapes"])
         openvino = import_openvino()
@@ -158,7 +158,7 @@ def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwo
 
 def _read(entry: Path) -> bytes:
     archive = entry.read_bytes()
-    made_with = _unpack(archive)[0]["made_with"]
+    made_with = unpack(archive)[0]["made_with"]
     outdated = [name for name, made in made_with.items() if _installed(name) not in (None, made)]
     if outdated:
         raise ValueError(f"another {outdated[0]} is installed")
@@ -172,7 +172,7 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _unpack(archive: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+def unpack(archive: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     """Return facts, model and weights; a zip file's checksums tell damage."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         return json.loads(file.read("facts.json")), file.read("model.xml"), file.read("model.bin")

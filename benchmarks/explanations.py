@@ -1,12 +1,12 @@
 """What a heat map costs, what it does to plain predictions, and how often its peak is at a radiologist's box.
 
     python -m benchmarks.explanations time [MODEL.h5 …]
-    BONE_DATA_DIR=… python -m benchmarks.explanations boxes [MODEL.h5] [--images 150]
+    BONE_DATA_DIR=… python -m benchmarks.explanations boxes [MODEL.h5] [--images 150] [--fold 0]
 
 `time` takes about half a minute a model, on a drawn phantom; without a model, the shipped one and `crack_model`, which
 has an evidence output. `boxes` takes a second an image: occlusion and, where the network has it, evidence, against the
 boxes of FracAtlas, by the rule of training/heatmap.py (in the box, or nearer than half its diagonal). A network that
-learnt from these images flatters itself: for images that it did not see, see MODEL_CARD.md.
+learnt from these images flatters itself; `--fold` takes those of one fold, which the network must not have seen.
 """
 
 import argparse
@@ -97,10 +97,10 @@ def crack_file(folder: Path) -> Path:
     return path
 
 
-def run_boxes(path: Path, images: int) -> None:
+def run_boxes(path: Path, images: int, fold: int | None) -> None:
     """Print how often the peak, and for comparison the image's centre, is at a box."""
     entries = [entry for entry in read_manifest(Path(os.environ["BONE_DATA_DIR"])) if entry.boxes]
-    entries = [entry for entry in entries if "fracatlas" in entry.source]
+    entries = [entry for entry in entries if "fracatlas" in entry.source and fold in (None, entry.fold)]
     entries = entries[:: max(1, len(entries) // images)][:images]
     classifier = load(replace(read_config({}), model_path=path))
     methods = ["occlusion"] + ["evidence"] * (classifier.evidence_shape is not None)
@@ -130,12 +130,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["time", "boxes"])
     parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--images", type=int, default=150)
+    parser.add_argument("--images", type=int, default=150, help="at most so many, evenly spread")
+    parser.add_argument("--fold", type=int, help="of the manifest; the shipped network has not seen fold 0")
     arguments = parser.parse_args()
     if arguments.what == "time":
         run_time(arguments.models)
     else:
-        run_boxes(arguments.models[0] if arguments.models else SHIPPED, arguments.images)
+        run_boxes(arguments.models[0] if arguments.models else SHIPPED, arguments.images, arguments.fold)
 
 
 if __name__ == "__main__":
