@@ -1,4 +1,4 @@
-"""The cores of one machine: one process each, spawned, since a fork after TensorFlow has run hangs."""
+"""The cores of one machine: one process each, spawned, since a fork would share whatever threads there are."""
 
 import logging
 import multiprocessing

@@ -135,7 +135,7 @@ def take_all(studio: Studio) -> None:
     studio.take("dicom", show(dicom()))
     studio.take("ten", show(*(film(KINDS[seed % 3], seed, (600, 480)) for seed in range(10))))
     studio.take(
-        "windowed",
+        "inverted",
         then(show(film("fisura")), lambda page: page.click("[data-tool=invert]"), _zoomed),
     )
     studio.take("unreadable", show(upload("rota.png", encoded(phantom())[:500]), heat=False))

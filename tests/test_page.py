@@ -209,6 +209,8 @@ def test_a_photograph_is_refused_in_words(service, visitor):
     assert title(page) == "Ninguna de las clases conocidas"
     assert "Esto no descarta una fractura." in page.inner_text("#result")
     assert "La red cree más probable que no sea ninguna" in page.inner_text("#result")
+    assert page.locator("#result h4").first.inner_text() == "Confianza en una clase conocida"
+    assert page.locator("#result .shares dt").all_inner_texts() == ["Ninguna de ellas", "Fisura", "Fractura"]
     page.click("summary")
     assert "JPEG, 8 bits" in page.inner_text("details")
 
@@ -216,7 +218,9 @@ def test_a_photograph_is_refused_in_words(service, visitor):
 def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
     page = visitor.visit(service.url)
     choose(page, upload("vacia.png", encoded(Image.new("L", (64, 64), 9))))
+    assert title(page) == "Imagen vacía"
     assert "La imagen es uniforme" in page.inner_text("#result")
+    assert page.locator("#result .confidence, #result .shares").count() == 0
     assert "no se ha consultado a la red" in page.inner_text("#heat-note")
 
 
@@ -238,7 +242,7 @@ def test_ten_images_at_once(service, visitor):
     page = visitor.visit(service.url)
     choose(page, *(film(KINDS[seed % 3], seed, (480, 384)) for seed in range(10)))
     names = page.locator("#visit .row-state").all_inner_texts()
-    assert [name.split()[0] for name in names] == ["Fractura", "Fisura", "Ninguna"] * 3 + ["Fractura"]
+    assert [name.split()[0] for name in names] == ["Fractura", "Fisura", "No"] * 3 + ["Fractura"]
     assert sum("explain" in url for url in visitor.addresses) == 1
     page.locator("#visit .remove").first.click()
     assert page.locator("#visit li").count() == 9
@@ -262,7 +266,7 @@ def test_the_language_is_switched_and_remembered(service, visitor):
     page.reload()
     page.wait_for_selector("[data-ready]")
     assert page.get_attribute("html", "lang") == "en"
-    assert page.inner_text("#intake h2") == "Drop one or more radiographs here"
+    assert page.inner_text("#intake h2") == "Drop or choose one or more radiographs"
 
 
 def test_both_languages_have_the_same_sentences_and_facts():

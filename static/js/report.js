@@ -2,7 +2,7 @@
 
 import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
-import { confidence, factsOf, shares } from "./result.js";
+import { factsOf, numbers } from "./result.js";
 import { language, say } from "./texts.js";
 import { onChange, selected } from "./visit.js";
 import { verdictOf } from "./words.js";
@@ -37,7 +37,7 @@ function parts(item) {
       element("div", {},
         element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("p.report-verdict", {}, verdict.title)),
         element("p", {}, verdict.text)),
-      element("div", {}, confidence(item, verdict.tone), shares(item))),
+      element("div", {}, ...numbers(item, verdict.tone))),
     element("dl.facts", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     item.explanation ? element("p", { lang: item.heatLanguage }, item.explanation.caveat) : null,
     element("p.report-notice", {}, `${say("notice")} ${say("check")}`),

@@ -67,14 +67,22 @@ function answered(item) {
   return [
     element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("h3", {}, verdict.title)),
     element("p", {}, verdict.text),
-    confidence(item, verdict.tone),
-    shares(item),
+    ...numbers(item, verdict.tone),
     details(item),
   ];
 }
 
+/**
+ * @param {Item} item that has an answer
+ * @param {string} tone
+ * @returns {HTMLElement[]} how sure the network is; nothing of a blank image, about which nobody asked it
+ */
+export function numbers(item, tone) {
+  return item.answer.detail?.reason === "blank" ? [] : [confidence(item, tone), shares(item, tone)];
+}
+
 /** @param {Item} item @param {string} tone */
-export function confidence(item, tone) {
+function confidence(item, tone) {
   const { success, confidence: value, detail } = item.answer;
   const threshold = detail?.threshold;
   const bar = element("div", { class: `bar-line tone-${tone}`, "aria-hidden": "true" }, element("span.fill"));
@@ -86,17 +94,18 @@ export function confidence(item, tone) {
   }
   const relation = threshold === undefined ? "" : say(success ? "above" : "below", { percent: percent(threshold) });
   return element("section.confidence", {},
-    element("h4", {}, say("confidence")), element("p.big", {}, percent(value)), bar, element("p.relation", {}, relation));
+    element("h4", {}, say(success ? "confidence" : "confidence_refused")), element(success ? "p.big" : "p", {}, percent(value)), bar, element("p.relation", {}, relation));
 }
 
-/** @param {Item} item */
-export function shares(item) {
+/** @param {Item} item @param {string} tone */
+function shares(item, tone) {
   const { allProbabilities, detail } = item.answer;
-  if (detail?.reason === "blank") return ""; // nobody asked the network
-  const lines = allProbabilities.map((entry, place) => line(capital(entry.class), entry.probability, `class-${Math.min(place, 2)}`));
+  const lines = allProbabilities.map((entry, place) =>
+    line(capital(entry.class), entry.probability, tone === "none" ? tone : `class-${Math.min(place, 2)}`));
   const none = detail?.noneProbability;
   const apart = typeof none === "number" ? element("dl.lines", {}, line(say("none_share"), none, "none")) : null;
-  return element("section.shares", {}, element("h4", {}, say("shares")), element("dl.lines", {}, ...lines), apart);
+  const known = [element("h4", {}, say("shares")), element("dl.lines", {}, ...lines)];
+  return element("section.shares", {}, ...(tone === "none" ? [apart, ...known] : [...known, apart]));
 }
 
 /** @param {string} name @param {number} value in percent @param {string} tone */

@@ -12,9 +12,10 @@ export function verdictOf(item) {
   const { success, predictedClass, allProbabilities, detail } = item.answer;
   const names = allProbabilities.map((entry) => entry.class);
   if (!success) {
+    const isBlank = detail?.reason === "blank";
     return {
-      title: say("none_title"),
-      short: say("none_list"),
+      title: say(isBlank ? "blank_title" : "none_title"),
+      short: say(isBlank ? "blank_title" : "none_list"),
       text: refusal(names, detail?.reason),
       tone: "none",
       icon: "none",
