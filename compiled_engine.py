@@ -3,6 +3,7 @@
 What is missing, out of date or damaged there is compiled anew from the .h5, by `keras_engine.py` in a child process.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -162,6 +163,8 @@ def _read(entry: Path) -> bytes:
     outdated = [name for name, made in made_with.items() if _installed(name) not in (None, made)]
     if outdated:
         raise ValueError(f"another {outdated[0]} is installed")
+    with contextlib.suppress(OSError):  # a cache that cannot be written serves all the same
+        os.utime(entry)  # the entries used last are kept
     return archive
 
 

@@ -142,6 +142,13 @@ def test_old_entries_go_and_strangers_stay(brightness_file, cache):
     assert (cache / f"network-{source_of(brightness_file, side=32).key}.zip").exists()
 
 
+def test_an_entry_that_is_used_counts_as_new(brightness_file, cache):
+    [entry] = cache.iterdir()
+    os.utime(entry, (1_000_000, 1_000_000))
+    load_compiled(source_of(brightness_file), cache, 2)
+    assert entry.stat().st_mtime > 1_000_000
+
+
 def test_two_processes_that_start_at_once_both_serve_and_leave_one_entry(brightness_file, tmp_path):
     both = [check(brightness_file, tmp_path / "cache") for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
