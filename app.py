@@ -31,7 +31,7 @@ from admission import Admission, AdmissionError, available_cores
 from compiled_engine import CompileError, ModelSource, UnfitError, import_openvino, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
-from keras_engine import RebuildError, is_installed, load_keras
+from keras_engine import RebuildError, load_keras
 from logs import LOGGER, configure_logs
 from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
@@ -504,7 +504,7 @@ def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], co
         try:
             return load_compiled(source, config.cache_path, cores)
         except CompileError as error:
-            if config.engine == "compiled" or not is_installed():
+            if config.engine == "compiled":
                 raise
             logger.warning("The network runs on TensorFlow: %s.", error)
     return load_keras(config.model_path, file.keras_version)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class CompileError(Exception):
 
 
 class UnfitError(Exception):
-    """A model that does not fit this service in any form; the message is one sentence."""
+    """A model that cannot be served here in any form; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,14 @@ class ModelSource:
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
+class Parts(NamedTuple):
+    """What an entry of the cache holds: what is known of the network, OpenVINO's description of it, its weights."""
+
+    facts: dict[str, Any]
+    xml: bytes
+    weights: bytes
+
+
 class CompiledNetwork:
     """A compiled network. Shapes are those of the file, None where any size will do; outputs in the order that counts.
 
@@ -74,13 +82,12 @@ class CompiledNetwork:
 
     name: Final = "openvino"
 
-    def __init__(self, archive: bytes, cores: int) -> None:
-        facts, xml, weights = unpack(archive)
-        self.input_shape: Shape = tuple(facts["input_shape"])
-        self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in facts["output_shapes"])
+    def __init__(self, parts: Parts, cores: int) -> None:
+        self.input_shape: Shape = tuple(parts.facts["input_shape"])
+        self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in parts.facts["output_shapes"])
         openvino = import_openvino()
         core = openvino.Core()
-        model = core.read_model(xml, weights)
+        model = core.read_model(parts.xml, parts.weights)
         self._alone = _Requests(core, model, cores, streams=1)
         self._together = _Requests(core, model, cores, streams=cores) if cores > 1 else self._alone
         self._lock = threading.Lock()
@@ -150,22 +157,21 @@ def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwo
         logger.warning("The compiled network in the cache cannot be used (%s); it is compiled anew.", error)
     archive = _compile(source)
     try:
-        network = CompiledNetwork(archive, cores)
+        network = CompiledNetwork(unpack(archive), cores)
     except Exception as error:
         raise CompileError(f"what was compiled cannot be run: {error}") from error
     _keep(entry, archive)
     return network
 
 
-def _read(entry: Path) -> bytes:
-    archive = entry.read_bytes()
-    made_with = unpack(archive)[0]["made_with"]
-    outdated = [name for name, made in made_with.items() if _installed(name) not in (None, made)]
+def _read(entry: Path) -> Parts:
+    parts = unpack(entry.read_bytes())
+    outdated = [name for name, made in parts.facts["made_with"].items() if _installed(name) not in (None, made)]
     if outdated:
         raise ValueError(f"another {outdated[0]} is installed")
     with contextlib.suppress(OSError):  # a cache that cannot be written serves all the same
         os.utime(entry)  # the entries used last are kept
-    return archive
+    return parts
 
 
 def _installed(name: str) -> str | None:
@@ -175,16 +181,16 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def unpack(archive: bytes) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return facts, model and weights; a zip file's checksums tell damage."""
+def unpack(archive: bytes) -> Parts:
+    """Take an entry of the cache apart; a zip file's checksums tell damage."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        return json.loads(file.read("facts.json")), file.read("model.xml"), file.read("model.bin")
+        return Parts(json.loads(file.read("facts.json")), file.read("model.xml"), file.read("model.bin"))
 
 
 def _compile(source: ModelSource) -> bytes:
     """Let a child process compile the network, so that TensorFlow's memory and seconds are spent elsewhere."""
     if _installed("tensorflow") is None:
-        raise CompileError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
+        raise UnfitError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
     arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:

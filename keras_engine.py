@@ -4,7 +4,6 @@ The only module that imports TensorFlow, and only where a network is loaded: tha
 `python keras_engine.py` is that child; `compiled_engine.py` starts it.
 """
 
-import importlib.util
 import io
 import json
 import os
@@ -45,11 +44,6 @@ class KerasNetwork:
     def __call__(self, images: Images) -> list[NDArray[np.float32]]:
         """Run (n, height, width, channels); return the probabilities and, where there is one, the evidence."""
         return [output.numpy() for output in self.run(images)]
-
-
-def is_installed() -> bool:
-    """Tell whether TensorFlow is here, without importing it."""
-    return importlib.util.find_spec("tensorflow") is not None
 
 
 def load_keras(path: Path, keras_version: str) -> KerasNetwork:

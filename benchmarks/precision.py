@@ -33,9 +33,9 @@ def compiled(cache: Path, precision: str) -> Any:
     """Compile the one entry of the cache in this format, for all cores."""
     openvino = import_openvino()
     [entry] = cache.glob("network-*.zip")
-    _, xml, weights = unpack(entry.read_bytes())
+    parts = unpack(entry.read_bytes())
     core = openvino.Core()
-    return core.compile_model(core.read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return core.compile_model(core.read_model(parts.xml, parts.weights), "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
 
 def verdicts(classifier: Classifier, outputs: Floats) -> list[str | None]:

@@ -17,10 +17,7 @@ Row = dict[str, Any]
 
 
 class Scorer:
-    """A network on one core, and the limits of the service. The first to load it compiles it for the others.
-
-    Raises ModelError or MisfitError.
-    """
+    """A network on one core, and the limits of the service. Raises ModelError or MisfitError."""
 
     def __init__(self, config: Config) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\b")  # as the service does: decode mends or refuses

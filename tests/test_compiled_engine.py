@@ -202,7 +202,6 @@ def test_rubbish_from_the_compiler_is_never_used(tmp_path, monkeypatch):
 
 def test_without_tensorflow_another_model_is_refused_with_what_would_be_right(brightness_file, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_engine, "_installed", lambda name: None)
-    monkeypatch.setattr("app.is_installed", lambda: False)
     settings = {"BONE_MODEL_PATH": str(brightness_file), "BONE_CACHE_DIR": str(tmp_path)}
     with pytest.raises(MisfitError, match="was not compiled for this installation, and TensorFlow"):
         load(read_config(settings))
