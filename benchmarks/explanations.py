@@ -29,7 +29,7 @@ from config import read_config
 from model_loader import Classifier, Outputs
 from preprocessing import content_of, prepare
 from tests.phantoms import encoded, phantom
-from training.heatmap import is_at
+from training.heatmap import is_at_box
 from training.manifest import Entry, read_manifest
 
 SHIPPED = ROOT / "bone_fracture_classifier.h5"
@@ -122,7 +122,7 @@ def is_hit(classifier: Classifier | None, entry: Entry, method: str) -> bool:
         question = explanation.Question(inputs, kept, content, classify(classifier, image).best)
         relevance = explanation.find_relevance(classifier.predict, question)
         point = explanation.draw(relevance, image, classifier.channels).peak or (-1.0, -1.0)
-    return any(is_at(point, box, (image.height, image.width)) for box in entry.boxes)
+    return is_at_box(point, entry.boxes, (image.height, image.width))
 
 
 def main() -> None:

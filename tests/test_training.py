@@ -24,7 +24,7 @@ from training.calibration import (
 )
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
-from training.heatmap import is_at, letterbox_box, peak_of
+from training.heatmap import drawn_peak, is_at_box
 from training.manifest import Box, Entry, ManifestError, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
 from training.network import calibrate, share_out, weigh
@@ -138,17 +138,21 @@ def test_every_damage_leaves_an_image_of_the_right_size(folder):
         assert prepare_image(entry, damage, (64, 64)).shape == (64, 64, 1)
 
 
-def test_a_letterboxed_box_keeps_its_place():
-    box = letterbox_box(Box(0.5, 0.5, 0.2, 0.2), (50, 100), (200, 200))
-    assert dataclasses.astuple(box) == pytest.approx((0.5, 0.5, 0.2, 0.1))
-    assert is_at((0.5, 0.5), box, (200, 200))
-    assert not is_at((0.9, 0.5), box, (200, 200))
+def test_a_point_is_at_a_box_within_half_its_diagonal():
+    boxes = (Box(0.2, 0.2, 0.1, 0.1), Box(0.5, 0.5, 0.2, 0.2))  # of the second, half the diagonal is 11 pixels
+    assert is_at_box((0.5, 0.5), boxes, (50, 100))
+    assert is_at_box((0.7, 0.5), boxes, (50, 100))
+    assert not is_at_box((0.72, 0.5), boxes, (50, 100))
+    assert is_at_box((0.2, 0.25), boxes, (50, 100))
 
 
-def test_the_peak_is_the_middle_of_the_strongest_place():
+def test_the_peak_is_that_of_the_map_that_the_service_draws():
     evidence = np.zeros((4, 4, 2))
     evidence[1, 2, 1] = 1
-    assert peak_of(evidence) == (0.625, 0.375)
+    evidence[0, 0, 1] = 1.5  # on the black margin, which the map leaves out
+    x, y = drawn_peak(evidence, 1, (50, 100), (64, 64))
+    assert (x, y) == pytest.approx((0.625, 0.25), abs=0.06)
+    assert drawn_peak(evidence, 0, (50, 100), (64, 64)) is None
 
 
 def test_auc_counts_ties_half_and_knows_when_it_is_undefined():

@@ -139,12 +139,13 @@ def calibration_figures(judge: Judge) -> Iterator[Figure]:
 
 
 def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
-    """Yield how often the evidence's peak is at a radiologist's box, and how often the image's centre is."""
+    """Yield how often the drawn map's peak is at a radiologist's box, and how often the image's centre is."""
     chosen = judge.fractured & (judge.sources == "fracatlas") & np.array([bool(entry.boxes) for entry in judge.entries])
     if chosen.any():
-        hits = peak_hits(judge.entries, judge.outcome.evidence, size)
+        targets = judge.outcome.probabilities[:, :2].argmax(axis=1)
+        hits = peak_hits(judge.entries, judge.outcome.evidence, targets, size)
         yield Figure("peak_hit", "heat map's peak at a radiologist's box", FOLDS, judge.share(hits, chosen), 0.60)
-        centre = judge.share(centre_hits(judge.entries, size), chosen)
+        centre = judge.share(centre_hits(judge.entries), chosen)
         yield Figure("centre_hit", "for comparison: the image's centre at a box", FOLDS, centre)
 
 
