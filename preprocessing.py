@@ -180,9 +180,10 @@ def _recognise(data: bytes) -> str:
 
 
 def _check_structure(data: bytes, image_format: str) -> None:
-    """Refuse a file that is small but long to read: of very many JPEG scans or segments, or PNG chunks.
+    """Refuse a file that is small but long to read: of very many JPEG segments or PNG chunks, or EXIF in many pieces.
 
-    Pillow reads segments and chunks one by one in Python; 20 MB of empty ones would take it ten seconds and more.
+    Pillow reads segments and chunks one by one in Python; 20 MB of empty ones would take it ten seconds and more. It
+    copies all EXIF that it has for each further piece.
     """
     if image_format == "JPEG":
         steps: Iterator[int] = _jpeg_segments(data)
@@ -190,8 +191,17 @@ def _check_structure(data: bytes, image_format: str) -> None:
         steps = _png_chunks(data)
     else:
         return
-    if next(itertools.islice(steps, MAX_SEGMENTS, None), None) is not None:
+    places = list(itertools.islice(steps, MAX_SEGMENTS + 1))
+    if len(places) > MAX_SEGMENTS or (image_format == "JPEG" and _exif_bytes(data, places) > MAX_EXIF_BYTES):
         raise ImageError("unreadable_image")
+
+
+def _exif_bytes(data: bytes, segments: list[int]) -> int:
+    """Return how many bytes the EXIF segments of a JPEG claim together."""
+    starts = [
+        place for place in segments if data.startswith(b"\xff\xe1", place) and data[place + 4 : place + 8] == b"Exif"
+    ]
+    return sum(int.from_bytes(data[place + 2 : place + 4]) for place in starts)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[int]:

@@ -503,3 +503,12 @@ def test_the_content_is_where_letterbox_puts_the_image(size):
     assert inputs[top : top + height, left : left + width].min() == 255
     assert np.count_nonzero(inputs) == height * width
     assert content_of(size, (48, 40), "stretch") == (0, 0, 48, 40)
+
+
+def test_exif_in_very_many_pieces_is_refused_before_pillow_puts_it_together(monkeypatch):
+    whole = encoded(phantom(), "JPEG")
+    pieces = (b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)) * 16
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked to read it"))
+    with pytest.raises(ImageError) as refused:
+        decode(whole[:2] + pieces + whole[2:], 50_000_000)
+    assert refused.value.code == "unreadable_image"
