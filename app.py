@@ -500,7 +500,8 @@ def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], co
     if config.engine != "tensorflow":
         side = resolve("input_size", file.attributes, chosen).value or 0
         high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
-        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
+        layer = resolve("bfloat16_after", file.attributes, chosen).value or ""
+        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high, layer)
         try:
             return load_compiled(source, config.cache_path, cores)
         except CompileError as error:

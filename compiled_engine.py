@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
 
-FORMAT: Final = 1  # of an entry in the cache: another number, and all are made anew
+FORMAT: Final = 2  # of an entry in the cache: another number, and all are made anew
 TIMEOUT_SECONDS: Final = 300
 COMPILER: Final = Path(__file__).with_name("keras_engine.py")
 KEPT: Final = 4  # entries in the cache; older ones are removed
@@ -50,7 +50,8 @@ class ModelSource:
     """The file to compile, and what decides its compiled form beside its bytes.
 
     `side` is the input's side in pixels where the network leaves it open, 0 where that is not known; `high` the
-    largest value of a pixel that it expects, 1 or 255.
+    largest value of a pixel that it expects, 1 or 255; `bfloat16_after` the layer behind which bfloat16 does, empty
+    where float32 is wanted throughout.
     """
 
     path: Path
@@ -58,38 +59,48 @@ class ModelSource:
     keras_version: str
     side: int
     high: int
+    bfloat16_after: str = ""
 
     @property
     def key(self) -> str:
         """The name of the cache's entry."""
-        facts = (FORMAT, version("openvino"), self.sha256, self.side, self.high)
+        facts = (FORMAT, version("openvino"), self.sha256, self.side, self.high, self.bfloat16_after)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-class Parts(NamedTuple):
-    """What an entry of the cache holds: what is known of the network, OpenVINO's description of it, its weights."""
+class Stage(NamedTuple):
+    """A part of the network as OpenVINO describes it, and its weights."""
 
-    facts: dict[str, Any]
     xml: bytes
     weights: bytes
+
+
+class Parts(NamedTuple):
+    """What an entry of the cache holds: what is known of the network, and its stages, run one after another."""
+
+    facts: dict[str, Any]
+    stages: list[Stage]
 
 
 class CompiledNetwork:
     """A compiled network. Shapes are those of the file, None where any size will do; outputs in the order that counts.
 
-    An image that comes alone is spread over all cores; where several are at work, each has one core.
+    An image that comes alone is spread over all cores; where several are at work, each has one core. A second stage
+    runs in bfloat16 where the processor has it.
     """
-
-    name: Final = "openvino"
 
     def __init__(self, parts: Parts, cores: int) -> None:
         self.input_shape: Shape = tuple(parts.facts["input_shape"])
         self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in parts.facts["output_shapes"])
-        openvino = import_openvino()
-        core = openvino.Core()
-        model = core.read_model(parts.xml, parts.weights)
-        self._alone = _Requests(core, model, cores, streams=1)
-        self._together = _Requests(core, model, cores, streams=cores) if cores > 1 else self._alone
+        core = import_openvino().Core()
+        later = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        precisions = ["f32", *(later for _ in parts.stages[1:])]
+        self.is_exact = "bf16" not in precisions
+        self.name = "openvino" if self.is_exact else "openvino, bfloat16"
+        self._core, self._cores = core, cores
+        self._models = [core.read_model(stage.xml, stage.weights) for stage in parts.stages]
+        self._alone = self._compile(precisions, streams=1)
+        self._together = self._compile(precisions, streams=cores) if cores > 1 else self._alone
         self._lock = threading.Lock()
         self._running = 0
 
@@ -99,8 +110,30 @@ class CompiledNetwork:
         Processors gain nothing from batches with this engine, and an image's answer cannot depend on its neighbours.
         """
         with self._choose() as requests:
-            outputs = [requests.run(image[np.newaxis]) for image in images]
-        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+            return _run_each(requests, images)
+
+    def exactly(self, images: Images) -> list[NDArray[np.float32]]:
+        """Run all stages in float32."""
+        return (
+            self(images)
+            if self.is_exact
+            else _run_each(self._compile(["f32" for _ in self._models], streams=1), images)
+        )
+
+    def _compile(self, precisions: Sequence[str], *, streams: int) -> "_Requests":
+        settings = {
+            "INFERENCE_NUM_THREADS": self._cores,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # pinned, the streams of two compiled models share cores
+            "SNIPPETS_MODE": "DISABLE",  # 2026.4 fails on a sum of a few log-odds with it, and gains nothing by it
+        }
+        pairs = zip(self._models, precisions, strict=True)
+        return _Requests(
+            [
+                self._core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, **settings})
+                for model, precision in pairs
+            ]
+        )
 
     @contextmanager
     def _choose(self) -> Iterator["_Requests"]:
@@ -115,27 +148,30 @@ class CompiledNetwork:
 
 
 class _Requests:
-    """A model compiled for this processor, and the inference requests that are free; each holds memory of its own."""
+    """Stages compiled for this processor, and the inference requests that are free; each holds memory of its own."""
 
-    def __init__(self, core: Any, model: Any, cores: int, *, streams: int) -> None:
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": cores,
-            "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # pinned, the streams of two compiled models share cores
-        }
-        self._compiled = core.compile_model(model, "CPU", settings)
-        self._free: list[Any] = []
+    def __init__(self, stages: Sequence[Any]) -> None:
+        self._stages = stages
+        self._free: list[list[Any]] = []
 
     def run(self, image: Images) -> list[NDArray[np.float32]]:
         try:
-            request = self._free.pop()
+            requests = self._free.pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
-        request.infer({0: image}, share_inputs=True)
-        outputs = [request.get_output_tensor(place).data.copy() for place in range(len(self._compiled.outputs))]
-        self._free.append(request)
+            requests = [stage.create_infer_request() for stage in self._stages]
+        values = image
+        for request in requests:
+            request.infer({0: values}, share_inputs=True)
+            values = request.get_output_tensor(0).data
+        last = requests[-1]
+        outputs = [last.get_output_tensor(place).data.copy() for place in range(len(self._stages[-1].outputs))]
+        self._free.append(requests)
         return outputs
+
+
+def _run_each(requests: _Requests, images: Images) -> list[NDArray[np.float32]]:
+    outputs = [requests.run(image[np.newaxis]) for image in images]
+    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
 def import_openvino() -> Any:
@@ -184,14 +220,16 @@ def _installed(name: str) -> str | None:
 def unpack(archive: bytes) -> Parts:
     """Take an entry of the cache apart; a zip file's checksums tell damage."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        return Parts(json.loads(file.read("facts.json")), file.read("model.xml"), file.read("model.bin"))
+        facts = json.loads(file.read("facts.json"))
+        names = [f"stage-{number}" for number in range(facts["stages"])]
+        return Parts(facts, [Stage(file.read(f"{name}.xml"), file.read(f"{name}.bin")) for name in names])
 
 
 def _compile(source: ModelSource) -> bytes:
     """Let a child process compile the network, so that TensorFlow's memory and seconds are spent elsewhere."""
     if _installed("tensorflow") is None:
         raise UnfitError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
-    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
+    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high), source.bfloat16_after]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,15 +21,21 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
+Traced = Callable[[Any], list[Any]]  # TensorFlow's function of a batch
 
 TOLERANCE: Final = 1e-4  # of a probability, between Keras and what was compiled
 MADE_WITH: Final = ("keras", "tensorflow", "tf_keras")
 UNFIT: Final = 3  # exit codes of the child
 UNFAITHFUL: Final = 4
+EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}  # why: see compiled_engine.py
 
 
 class RebuildError(Exception):
     """A file that Keras cannot turn into a network of one image in, probabilities out; the message is one sentence."""
+
+
+class CutError(Exception):
+    """A network that cannot be cut behind the layer that its file names."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,19 @@ class KerasNetwork:
 
     input_shape: Shape
     output_shapes: tuple[Shape, ...]
-    run: Callable[[Images], Any]
+    model: Any
+    wanted: tuple[int, ...]  # places of those outputs among the model's
+    run: Traced
     name: str = "tensorflow"
+    is_exact: bool = True
 
     def __call__(self, images: Images) -> list[NDArray[np.float32]]:
         """Run (n, height, width, channels); return the probabilities and, where there is one, the evidence."""
         return [output.numpy() for output in self.run(images)]
+
+    def exactly(self, images: Images) -> list[NDArray[np.float32]]:
+        """Run in float32, as always."""
+        return self(images)
 
 
 def load_keras(path: Path, keras_version: str) -> KerasNetwork:
@@ -58,7 +71,7 @@ def load_keras(path: Path, keras_version: str) -> KerasNetwork:
         if not keras_version.startswith("2."):
             raise _unloadable(keras_version, error) from error
         model = _load_keras_2(path, keras_version)
-    return _trace(model)
+    return _understand(model)
 
 
 def _load_keras_2(path: Path, keras_version: str) -> Any:
@@ -75,10 +88,8 @@ def _unloadable(keras_version: str, error: Exception) -> RebuildError:
     return RebuildError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
 
 
-def _trace(model: Any) -> KerasNetwork:
-    """Trace the network once, for any number of images; keep the outputs that count."""
-    import tensorflow as tf  # noqa: PLC0415 as above
-
+def _understand(model: Any) -> KerasNetwork:
+    """Find the input and the outputs that count, and trace the network once, for any number of images."""
     _require(len(model.inputs or ()) == 1, "it must have one input, an image; give it one Input layer.")
     shape = tuple(model.inputs[0].shape)
     _require(
@@ -87,19 +98,42 @@ def _trace(model: Any) -> KerasNetwork:
     )
     names = list(getattr(model, "output_names", ()))  # a Sequential of Keras 3 names none
     main = names.index("probabilities") if "probabilities" in names else 0
-    wanted = [main] + [place for place, name in enumerate(names) if name == "evidence" and place != main]
+    wanted = (main, *(place for place, name in enumerate(names) if name == "evidence" and place != main))
     shapes = tuple(tuple(model.outputs[place].shape) for place in wanted)
     _require(
         len(shapes[0]) == 2 and shapes[0][1] is not None,
         f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
     )
+    return KerasNetwork(shape, shapes, model, wanted, _trace(model, wanted))
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
-    def run(images: Any) -> Any:
-        outputs = tf.nest.flatten(model(images, training=False))
+
+def _trace(model: Any, wanted: Sequence[int]) -> Traced:
+    """Make a function of a batch that returns these outputs of a model with one input."""
+    import tensorflow as tf  # noqa: PLC0415 as above
+
+    given = tf.TensorSpec(tuple(model.inputs[0].shape), tf.float32)
+
+    @tf.function(input_signature=[given], autograph=False)  # type: ignore[untyped-decorator]
+    def run(batch: Any) -> Any:
+        outputs = tf.nest.flatten(model(batch, training=False))
         return [tf.cast(outputs[place], tf.float32) for place in wanted]
 
-    return KerasNetwork(shape, shapes, run)
+    return cast("Traced", run)
+
+
+def cut(network: KerasNetwork, layer: str) -> list[Traced]:
+    """Return the network in two stages, up to a layer and behind it; whole where none is named. Raise CutError."""
+    if not layer:
+        return [network.run]
+    import keras  # noqa: PLC0415 as above
+
+    try:
+        middle = network.model.get_layer(layer).output
+        before = keras.Model(network.model.inputs, middle)
+        behind = keras.Model(middle, [network.model.outputs[place] for place in network.wanted])
+    except ValueError as error:
+        raise CutError(f"its attribute bone_bfloat16_after is {layer!r}, but it cannot be cut there") from error
+    return [_trace(before, [0]), _trace(behind, range(len(network.wanted)))]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -107,32 +141,51 @@ def _require(condition: bool, message: str) -> None:
         raise RebuildError(message)
 
 
-def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> float:
-    """Write the network into a zip file as OpenVINO's model for one image; return how far it is from Keras.
+def write_compiled(network: KerasNetwork, layer: str, checks: Images, archive: Any) -> float:
+    """Write the network into a zip file as OpenVINO's models for one image; return how far they are from Keras.
 
-    `checks` is (n, height, width, channels); the distance is the largest difference of a probability on them.
+    `layer` is that behind which the network is cut in two, empty for none; `checks` is (n, height, width, channels),
+    and the distance the largest difference of a probability on them. Raise CutError.
     """
     sys.modules["openvino_telemetry"] = cast("Any", None)  # it would report each conversion to OpenVINO's makers
     import openvino  # noqa: PLC0415 not needed to run Keras
 
-    converted = openvino.convert_model(network.run.get_concrete_function())  # type: ignore[attr-defined]
-    wanted = [result.input_value(0) for result in converted.get_results()[: len(network.output_shapes)]]
-    model = openvino.Model([openvino.opset13.result(value) for value in wanted], converted.get_parameters(), "network")
-    model.reshape([1, *checks.shape[1:]])
+    stages = [_convert(openvino, traced) for traced in cut(network, layer)]
+    shape = [1, *checks.shape[1:]]
+    for model in stages:
+        model.reshape(shape)
+        shape = list(model.output(0).get_shape())
     facts = {
         "input_shape": network.input_shape,
         "output_shapes": network.output_shapes,
+        "stages": len(stages),
         "made_with": {name: version(name) for name in MADE_WITH},
     }
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w") as file:
-        xml = Path(folder, "model.xml")
-        openvino.save_model(model, xml, compress_to_fp16=False)
-        file.write(xml, "model.xml")
-        file.write(xml.with_suffix(".bin"), "model.bin")
         file.writestr("facts.json", json.dumps(facts))
-    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    probabilities = np.concatenate([compiled(image[np.newaxis])[0] for image in checks])
+        for number, model in enumerate(stages):
+            xml = Path(folder, f"stage-{number}.xml")
+            openvino.save_model(model, xml, compress_to_fp16=False)
+            file.write(xml, xml.name)
+            file.write(xml.with_suffix(".bin"), xml.with_suffix(".bin").name)
+    compiled = [openvino.compile_model(model, "CPU", EXACT) for model in stages]
+    probabilities = np.concatenate([_run(compiled, image[np.newaxis]) for image in checks])
     return float(np.max(np.abs(probabilities - network(checks)[0])))
+
+
+def _convert(openvino: Any, traced: Any) -> Any:
+    """Convert a traced function; TensorFlow's graph may list outputs behind those that it returns."""
+    function = traced.get_concrete_function()
+    converted = openvino.convert_model(function)
+    wanted = [result.input_value(0) for result in converted.get_results()[: len(function.structured_outputs)]]
+    return openvino.Model([openvino.opset13.result(value) for value in wanted], converted.get_parameters(), "network")
+
+
+def _run(stages: Sequence[Any], values: Any) -> Any:
+    """Run one image through stages that OpenVINO has compiled; return the last one's first output."""
+    for stage in stages:
+        values = stage(values)[0]
+    return values
 
 
 def check_images(path: Path, size: tuple[int, int], channels: int, high: float) -> Images:
@@ -149,7 +202,7 @@ def check_images(path: Path, size: tuple[int, int], channels: int, high: float) 
     return (np.concatenate(images) * high).astype(np.float32)
 
 
-def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, bytes]:
+def main(path: Path, keras_version: str, side: int, high: float, layer: str) -> tuple[int, bytes]:
     """Return 0 and the compiled network, or UNFIT or UNFAITHFUL and a sentence."""
     try:
         network = load_keras(path, keras_version)
@@ -159,7 +212,10 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
     if not height or not width:
         return UNFAITHFUL, b"the size of its input is not known"
     archive = io.BytesIO()
-    distance = write_compiled(network, check_images(path, (height, width), channels, high), archive)
+    try:
+        distance = write_compiled(network, layer, check_images(path, (height, width), channels, high), archive)
+    except CutError as error:
+        return UNFAITHFUL, str(error).encode()
     if not distance <= TOLERANCE:
         return UNFAITHFUL, f"what was compiled differs from Keras by {distance:.2g}".encode()
     return 0, archive.getvalue()
@@ -168,7 +224,7 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between
-    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])
     answer.write(said)
     answer.close()
     sys.exit(status)

@@ -1,6 +1,7 @@
 """A loaded network and what its .h5 states -> a Classifier: settings resolved, outputs verified, warmed."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
 Source = Literal["environment", "file", "network", "default"]
 
-GOLDEN_TOLERANCE: Final = 1e-3
+GOLDEN_TOLERANCE: Final = 1e-3  # in float32
+BFLOAT16_TOLERANCE: Final = 0.1  # of the same in bfloat16: more than rounding does, less than damage
 SUM_TOLERANCE: Final = 1e-2
 MAX_INPUT_SIDE: Final = 4096
+MAX_LAYER_NAME: Final = 100
 MAX_GOLDEN_BYTES: Final = 50_000_000
 DEFAULTS: Final[Mapping[str, Any]] = {
     "class_names": ("fisura", "fractura"),
@@ -126,7 +129,11 @@ class Network(Protocol):
     def input_shape(self) -> Shape: ...  # noqa: D102
     @property
     def output_shapes(self) -> tuple[Shape, ...]: ...  # noqa: D102
+    @property
+    def is_exact(self) -> bool: ...  # noqa: D102
     def __call__(self, images: Images) -> list[NDArray[np.float32]]: ...  # noqa: D102
+    def exactly(self, images: Images) -> list[NDArray[np.float32]]:
+        """Run in float32, even where a call, not being exact, runs in less."""
 
 
 def load_classifier(
@@ -141,8 +148,8 @@ def load_classifier(
     """Join a network with the settings of its file, and verify it. Raise MisfitError.
 
     `stated` holds the file's attributes without their prefix, `chosen` what the environment sets, by the same names
-    (None: not set). The network must give its golden outputs within 1e-3; without golden ones, zeros, ones and noise
-    must give finite probabilities. The same run warms it up.
+    (None: not set). The network must give its golden outputs within 1e-3 in float32; without golden ones, zeros, ones
+    and noise must give finite probabilities. The same run warms it up.
     """
     golden = _read_golden(path)
     settings = {name: resolve(name, stated, chosen) for name in VARIABLES}
@@ -165,15 +172,21 @@ def load_classifier(
         stated=stated,
         predict=_predictor(network, sigmoid=outputs == 1),
     )
-    _verify(classifier, golden)
+    inputs = _inputs_to_verify(classifier, golden)
+    probabilities = _predictor(network.exactly, sigmoid=outputs == 1)(inputs).probabilities
+    _check_probabilities(probabilities)
+    if golden is not None:
+        _check_golden(probabilities, golden[1])
+    if not network.is_exact:
+        _check_short(classifier.predict(inputs).probabilities, probabilities)
     return classifier
 
 
-def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
+def _predictor(run: Callable[[Images], list[NDArray[np.float32]]], *, sigmoid: bool) -> Callable[[Images], Outputs]:
     """Return a function from images to outputs; a single sigmoid output becomes two probabilities."""
 
     def predict(images: Images) -> Outputs:
-        probabilities, *evidence = network(images)
+        probabilities, *evidence = run(images)
         if sigmoid:
             probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
         return Outputs(probabilities, evidence[0] if evidence else None)
@@ -198,6 +211,7 @@ def _parse(name: str, value: Any) -> Any:
         "scaling": (_parse_choice("unit", "none"), "unit or none"),
         "resize": (_parse_choice("letterbox", "stretch"), "letterbox or stretch"),
         "input_size": (_parse_side, f"a whole number of pixels up to {MAX_INPUT_SIDE}"),
+        "bfloat16_after": (_parse_layer, f"the name of a layer, at most {MAX_LAYER_NAME} letters, digits, _, - and ."),
     }
     parse, wanted = parsers[name]
     try:
@@ -227,6 +241,12 @@ def _parse_side(value: float | str) -> int:
     if int(value) != float(value) or not 1 <= int(value) <= MAX_INPUT_SIDE:
         raise ValueError
     return int(value)
+
+
+def _parse_layer(value: str) -> str:
+    if not re.fullmatch(rf"[\w.-]{{1,{MAX_LAYER_NAME}}}", value, re.ASCII):
+        raise ValueError
+    return value
 
 
 def _input_size(shape: Shape, setting: Setting) -> Setting:
@@ -296,8 +316,8 @@ def _read_golden(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
             raise MisfitError("its group bone_golden must hold the data sets inputs and outputs.") from None
 
 
-def _verify(classifier: Classifier, golden: tuple[NDArray[Any], NDArray[Any]] | None) -> None:
-    """Run the network on golden inputs, or else on zeros, ones and noise. Raise MisfitError."""
+def _inputs_to_verify(classifier: Classifier, golden: tuple[NDArray[Any], NDArray[Any]] | None) -> Images:
+    """Return the golden inputs, or else zeros, ones and noise, as the network expects them. Raise MisfitError."""
     shape = (*classifier.input_size, classifier.channels)
     if golden is None:
         noise = np.random.default_rng(0).integers(0, 256, shape)
@@ -309,10 +329,7 @@ def _verify(classifier: Classifier, golden: tuple[NDArray[Any], NDArray[Any]] | 
             f"its golden inputs have the shape {inputs.shape}; they must be (n, {', '.join(map(str, shape))}).",
         )
     scale = np.float32(255 if classifier.scaling == "unit" else 1)
-    probabilities = classifier.predict(inputs.astype(np.float32) / scale).probabilities
-    _check_probabilities(probabilities)
-    if golden is not None:
-        _check_golden(probabilities, golden[1])
+    return cast("Images", inputs.astype(np.float32) / scale)
 
 
 def _check_probabilities(probabilities: NDArray[np.float32]) -> None:
@@ -337,6 +354,15 @@ def _check_golden(probabilities: NDArray[np.float32], expected: NDArray[Any]) ->
         difference <= GOLDEN_TOLERANCE,
         f"it misses its golden outputs by {difference:.3g}; its weights are damaged, or BONE_SCALING is not what it "
         "was trained with.",
+    )
+
+
+def _check_short(probabilities: NDArray[np.float32], exact: NDArray[np.float32]) -> None:
+    difference = float(np.max(np.abs(probabilities - exact)))
+    _require(
+        difference <= BFLOAT16_TOLERANCE,
+        f"in bfloat16 it is {difference:.3g} away from float32 on this processor; set BONE_ENGINE=tensorflow, which "
+        "does without.",
     )
 
 

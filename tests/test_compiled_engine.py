@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import requests
@@ -90,6 +92,34 @@ def test_many_at_once_get_the_answers_of_one_alone(brightness_file, compiled, co
         thread.join(60)
     assert all(np.allclose(answer, EXPECTED, atol=1e-5) for answer in itertools.chain(*found.values()))
     assert len(found) == 6
+
+
+def has_bfloat16():
+    return "BF16" in compiled_engine.import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def layer_of(path):
+    """Return the name of the layer before the last of `brightness_file`."""
+    return keras.models.load_model(path, compile=False).layers[-2].name
+
+
+def test_behind_the_layer_that_a_file_names_bfloat16_is_used_where_the_processor_has_it(brightness_file, tmp_path):
+    source = dataclasses.replace(source_of(brightness_file), bfloat16_after=layer_of(brightness_file))
+    network = load_compiled(source, tmp_path, 2)
+    assert network.is_exact != has_bfloat16()
+    assert network.name == ("openvino, bfloat16" if has_bfloat16() else "openvino")
+    assert np.allclose(network.exactly(IMAGES)[0], EXPECTED, atol=1e-5)
+    assert np.allclose(network(IMAGES)[0], EXPECTED, atol=2e-2)
+    assert source.key != source_of(brightness_file).key
+
+
+def test_on_a_processor_without_bfloat16_the_stages_run_in_float32(brightness_file, tmp_path, monkeypatch):
+    core = compiled_engine.import_openvino().Core
+    monkeypatch.setattr(core, "get_property", lambda *_: ["FP32"])
+    source = dataclasses.replace(source_of(brightness_file), bfloat16_after=layer_of(brightness_file))
+    network = load_compiled(source, tmp_path, 2)
+    assert network.is_exact
+    assert np.allclose(network(IMAGES)[0], EXPECTED, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +239,7 @@ def test_without_tensorflow_another_model_is_refused_with_what_would_be_right(br
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc: needs Linux")
 def test_the_serving_process_holds_no_tensorflow_and_no_telemetry(shipped_server):
-    assert requests.get(shipped_server.url + "/model", timeout=10).json()["engine"] == "openvino"
+    assert requests.get(shipped_server.url + "/model", timeout=10).json()["engine"].startswith("openvino")
     answer = requests.post(shipped_server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
     assert answer.status_code == 200
     assert "tensorflow" not in Path(f"/proc/{shipped_server.process.pid}/maps").read_text(encoding="utf-8")

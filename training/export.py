@@ -79,7 +79,7 @@ def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) ->
 
 def describe(candidate: Candidate, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
     """List the attributes that state what the weights need and where they come from."""
-    return {
+    attributes = {
         "class_names": ",".join(CLASS_NAMES),
         "threshold": threshold,
         "scaling": "unit",
@@ -89,6 +89,7 @@ def describe(candidate: Candidate, entries: Sequence[Entry], threshold: float, d
         "code_version": code_version(),
         "recipe": json.dumps(dataclasses.asdict(candidate)),
     }
+    return attributes | ({"bfloat16_after": candidate.bfloat16_after} if candidate.bfloat16_after else {})
 
 
 def code_version() -> str:
@@ -104,7 +105,7 @@ def main() -> None:
     """Export a finished run."""
     parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
     add_data_argument(parser)
-    parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
+    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--split", default="all", help="whose heads to ship: all, or fold_0 and so on")

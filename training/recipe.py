@@ -35,6 +35,7 @@ class Candidate:
     description: str  # for the model card
     members: tuple[Recipe, ...]  # of one variant and size; the evidence is the first one's
     shows_evidence: bool  # ship the evidence as a second output
+    bfloat16_after: str = ""  # the layer behind which the service may run in bfloat16; see precision.py
 
 
 BASELINE: Final = Recipe(
@@ -63,7 +64,7 @@ GRID: Final = Recipe(
     head="grid",
     random_views=10,
     trains_depthwise=False,
-    epochs=8,
+    epochs=12,
     warmup_epochs=0.5,
     images_per_epoch=1_400,
     batch=16,
@@ -88,7 +89,7 @@ CANDIDATES: Final = {
     for candidate in (
         # The linear map's peak is at a radiologist's box less often than the centre of the image is.
         Candidate("baseline", _FROZEN, (BASELINE,), shows_evidence=False),
-        Candidate("grid", _GRID, (GRID,), shows_evidence=True),
+        Candidate("grid", _GRID, (GRID,), shows_evidence=True, bfloat16_after=GRID.trunk_end),
         Candidate("tandem", _TANDEM, (GRID, LINEAR), shows_evidence=True),
     )
 }

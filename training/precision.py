@@ -1,0 +1,105 @@
+"""Judges whether a candidate bears bfloat16 behind the layer that it names: `python -m training.precision --help`.
+
+Each fold's network, calibrated on the other folds, is compiled and run as the service does, in both formats, on the
+images that it has not seen. The rule: the AUCs fall by less than 0.002, and fewer than 1 verdict in 500 changes.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from admission import available_cores
+from compiled_engine import ModelSource, load_compiled
+from model_inspection import inspect_model
+from training.calibration import confidence, fit_calibration, log_odds
+from training.export import build_network
+from training.manifest import CLASS_NAMES, Entry, add_data_argument, read_manifest, take
+from training.metrics import Floats, auc
+from training.outcome import Outcome, load_outcome
+from training.prepare import CACHE, load_view
+from training.recipe import CANDIDATES, Candidate
+from training.train import RUNS
+from training.views import PLAIN
+
+MOST_FLIPS: Final = 1 / 500
+MOST_LOST: Final = 0.002
+
+Pair = tuple[Floats, Floats]  # probabilities in float32 and in bfloat16, (n, 3) each
+
+
+def score_both(candidate: Candidate, entries: Sequence[Entry], outcome: Outcome, runs: Path, cache: Path) -> Pair:
+    """Return what the folds' networks say of the images held back, rows in the manifest's order."""
+    pixels = load_view(cache, candidate.members[0].size, PLAIN)
+    folds = np.array([entry.fold for entry in entries])
+    exact, short = np.empty((len(entries), 3)), np.empty((len(entries), 3))
+    for fold in np.unique(folds):
+        others, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        calibration = fit_calibration(outcome.raw[others], take(entries, others))
+        network = build_network(candidate, runs, f"fold_{fold}", calibration)
+        inputs = np.asarray(pixels[held], np.float32) / np.float32(255)
+        exact[held], short[held] = _run_both(network, candidate.bfloat16_after, inputs)
+        print(f"fold {fold}: {len(held)} images", flush=True)
+    return exact, short
+
+
+def _run_both(network: keras.Model, layer: str, inputs: NDArray[np.float32]) -> Pair:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.h5")
+        network.save(path, include_optimizer=False)
+        file = inspect_model(path)
+        source = ModelSource(path, file.sha256, file.keras_version, 0, 1, layer)
+        compiled = load_compiled(source, Path(folder), available_cores())
+    if compiled.is_exact:
+        raise SystemExit("This processor has no bfloat16, or the candidate names no layer.")
+    return compiled.exactly(inputs)[0].astype(np.float64), compiled(inputs)[0].astype(np.float64)
+
+
+def verdicts(probabilities: Floats, thresholds: Floats) -> NDArray[np.int64]:
+    """Return the number of the class that the service would answer, -1 where it would refuse. (n,)."""
+    known = probabilities[:, : len(CLASS_NAMES)].argmax(axis=1)
+    return np.where(confidence(probabilities) >= thresholds, known, -1)
+
+
+def aucs(probabilities: Floats, entries: Sequence[Entry]) -> tuple[float, float]:
+    """Return the AUC of fisura against fractura, and that of fractured against normal in FracAtlas."""
+    known, kind = log_odds(probabilities)
+    typed = np.array([entry.is_typed for entry in entries])
+    fisura = np.array([entry.label == "fisura" for entry in entries])
+    fractured = np.array([entry.is_fractured for entry in entries])
+    normal = np.array([entry.label == "normal" for entry in entries])
+    bones = (fractured | normal) & np.array([entry.source == "fracatlas" for entry in entries])
+    return auc(kind[typed], fisura[typed]), auc(known[bones], fractured[bones])
+
+
+def main() -> None:
+    """Print what bfloat16 changes, and whether that is allowed."""
+    parser = argparse.ArgumentParser(description="Compare a candidate in bfloat16 with itself in float32, out of fold.")
+    add_data_argument(parser)
+    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    chosen = parser.parse_args()
+    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
+    outcome = load_outcome([chosen.runs / recipe.name for recipe in candidate.members], entries)
+    exact, short = score_both(candidate, entries, outcome, chosen.runs, chosen.cache)
+    flips = int(np.sum(verdicts(exact, outcome.thresholds) != verdicts(short, outcome.thresholds)))
+    lost = [before - after for before, after in zip(aucs(exact, entries), aucs(short, entries), strict=True)]
+    p50, p99, most = 100 * np.quantile(np.abs(exact - short).max(axis=1), [0.5, 0.99, 1])
+    title = f"bfloat16 behind {candidate.bfloat16_after} against float32, n = {len(entries):,} out of fold"
+    print(f"| {title} | | allowed |")
+    print("| --- | --- | --- |")
+    print(f"| verdicts that change | {flips} | under {MOST_FLIPS * len(entries):.1f} |")
+    print(f"| AUC lost, type / fractured in FracAtlas | {lost[0]:.4f} / {lost[1]:.4f} | under {MOST_LOST} |")
+    print(f"| a probability moves by, p50 / p99 / most | {p50:.2f} / {p99:.2f} / {most:.2f} points | |")
+    is_borne = flips < MOST_FLIPS * len(entries) and max(lost) < MOST_LOST
+    print("It bears bfloat16." if is_borne else "It does not bear bfloat16.")
+
+
+if __name__ == "__main__":
+    main()
