@@ -18,7 +18,7 @@ Scaling = Literal["unit", "none"]
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: each scan visits every pixel again
-MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, or PNG chunks
+MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, PNG chunks, or tags of a TIFF
 MAX_PAGES_COUNTED: Final = 100
 MAX_EXIF_BYTES: Final = 1_000_000
 
@@ -180,15 +180,17 @@ def _recognise(data: bytes) -> str:
 
 
 def _check_structure(data: bytes, image_format: str) -> None:
-    """Refuse a file that is small but long to read: of very many JPEG segments or PNG chunks, or EXIF in many pieces.
+    """Refuse a small file that is long to read: of very many segments, chunks or tags, or EXIF in many pieces.
 
-    Pillow reads segments and chunks one by one in Python; 20 MB of empty ones would take it ten seconds and more. It
-    copies all EXIF that it has for each further piece.
+    Pillow reads JPEG segments, PNG chunks and TIFF tags one by one in Python; 20 MB of empty ones would take it ten
+    seconds and more, and the pages of a TIFF may share their tags. It copies all EXIF that it has for each further piece.
     """
     if image_format == "JPEG":
         steps: Iterator[int] = _jpeg_segments(data)
     elif image_format == "PNG":
         steps = _png_chunks(data)
+    elif image_format == "TIFF":
+        steps = _tiff_tags(data)
     else:
         return
     places = list(itertools.islice(steps, MAX_SEGMENTS + 1))
@@ -224,6 +226,25 @@ def _png_chunks(data: bytes) -> Iterator[int]:
     while place < len(data):
         yield place
         place += 12 + int.from_bytes(data[place : place + 4])
+
+
+def _tiff_tags(data: bytes) -> Iterator[int]:
+    """Yield where each tag begins, of as many pages as are counted; see TIFF 6.0, section 2, and BigTIFF."""
+    order = "<" if data.startswith(b"II") else ">"
+    is_big = 0x2B in data[2:4]
+    count, tag_bytes, pointer = (f"{order}Q", 20, f"{order}Q") if is_big else (f"{order}H", 12, f"{order}I")
+    place = 8 if is_big else 4
+    for _ in range(MAX_PAGES_COUNTED):
+        try:
+            (start,) = struct.unpack_from(pointer, data, place)
+            (tags,) = struct.unpack_from(count, data, start) if start else (0,)
+        except struct.error:  # the file ends before
+            return
+        if not tags:  # no page follows
+            return
+        first = start + struct.calcsize(count)
+        yield from range(first, first + tag_bytes * tags, tag_bytes)
+        place = first + tag_bytes * tags
 
 
 def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:

@@ -94,6 +94,17 @@ def endless_pages() -> bytes:
     return bytes(data)
 
 
+def pages_that_share_tags(count: int) -> bytes:
+    """Return a TIFF whose first page is good and whose others are 65,535 tags each, nearly all of them the same."""
+    data = bytearray(encoded(SMALL, "TIFF"))
+    data += bytes(len(data) % 2)
+    first, start = struct.unpack_from("<I", data, 4)[0], len(data)
+    struct.pack_into("<I", data, first + 2 + 12 * struct.unpack_from("<H", data, first)[0], start)
+    directory_bytes = 2 + 12 * 65_535
+    following = struct.pack(f"<{count}I", *range(start + 4, start + 4 * count, 4), 0)
+    return bytes(data + b"\xff" * directory_bytes + following)
+
+
 ZEROS = zlib.compress(bytes(60_000_000), 9)
 TEXT = {
     "zTXt": chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000), 9)),
@@ -125,7 +136,7 @@ IMAGES: dict[str, bytes] = {
     "JPEG of 80 scans": scans(80),
     "JPEG of 400 scans": scans(400),
     "JPEG of 2,000 scans": scans(2_000),
-    "JPEG of 400 scans, 6 megapixels": scans(400, (3000, 2000)),
+    "JPEG of 90 scans, 6 megapixels": scans(90, (3000, 2000)),
     "JPEG of 10 MB of comments": encoded(SMALL, "JPEG")[:2]
     + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 150
     + encoded(SMALL, "JPEG")[2:],
@@ -143,6 +154,7 @@ IMAGES: dict[str, bytes] = {
     "TIFF of floats, 60 megapixels": tiff_of(7746, 7746, bits=32),
     "TIFF, deflated, that claims 100 megapixels": tiff_of(10_000, 10_000, compression=8),
     "TIFF whose pages go round in a circle": endless_pages(),
+    "TIFF of 100 pages that share 65,535 tags": pages_that_share_tags(100),
     "TIFF of 300 pages": frames("TIFF", 300),
     "TIFF with a tag of 2^31 values": tiff((256, 4, 2**31, 8), (257, 4, 1, 64), (262, 3, 1, 1)),
     "TIFF with strips of 2^31 offsets": tiff(
