@@ -481,7 +481,7 @@ def load(config: Config, cores: int | None = None) -> Classifier:
     """Inspect and load the model that the settings name, for all cores or so many. Raise ModelError, MisfitError."""
     if config.engine != "tensorflow":
         threading.Thread(target=import_openvino, daemon=True).start()  # while the file is looked into
-    file = inspect_model(config.model_path)
+    file = inspect_model(config.model_path, config.cache_path)
     chosen = {name: getattr(config, name) for name in VARIABLES}
     try:
         network = _open_network(config, file, chosen, cores or available_cores())

@@ -368,6 +368,46 @@ def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):
     assert not payload.exists()
 
 
+def test_bytes_that_passed_before_pass_again_without_being_read(file, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    found = inspect_model(file, cache)
+    monkeypatch.setattr("model_inspection.sys.executable", "/nowhere")  # no child can be started from here on
+    assert inspect_model(file, cache) == found
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(FileNotFoundError):
+        inspect_model(file, cache)
+
+
+def test_what_is_remembered_does_not_outweigh_a_checksum(file, tmp_path):
+    inspect_model(file, tmp_path / "cache")
+    file.with_name("model.h5.sha256").write_text("0" * 64)
+    with pytest.raises(ModelError, match="its SHA-256 is not the one"):
+        inspect_model(file, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"sha256": 1}', b"\xff"])
+def test_a_damaged_memory_is_made_anew(file, tmp_path, damage):
+    cache = tmp_path / "cache"
+    found = inspect_model(file, cache)
+    (entry,) = cache.iterdir()
+    entry.write_bytes(damage)
+    assert inspect_model(file, cache) == found
+    assert json.loads(entry.read_bytes())["sha256"] == found.sha256
+
+
+def test_a_refused_file_is_not_remembered(file, tmp_path):
+    keras_lambda(keras)(file, tmp_path / "payload")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="which may run code of its own"):
+            inspect_model(file, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(file, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert inspect_model(file, tmp_path / "cache") == inspect_model(file)
+
+
 def test_a_folder_is_no_model(tmp_path):
     with pytest.raises(ModelError, match="there is no such file"):
         inspect_model(tmp_path)
