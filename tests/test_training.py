@@ -30,8 +30,8 @@ from training.metrics import auc, bootstrap, calibration_error, excess_calibrati
 from training.network import calibrate, share_out, weigh
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
-from training.splits import fold_split, plan_splits
-from training.train import draw_chances, negative_log_likelihood, place_loss, run_split
+from training.splits import fold_split, plan_left_out, plan_splits
+from training.train import Folders, draw_chances, negative_log_likelihood, place_loss, run_split, score_split
 from training.views import DAMAGES, MIRRORED, PLAIN
 
 COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "original_label"]
@@ -104,8 +104,17 @@ def test_every_image_is_held_back_by_one_fold_and_each_source_by_one_split(folde
     splits = {split.name: split for split in plan_splits(read_manifest(folder))}
     held = np.concatenate([splits["fold_0"].score, splits["fold_1"].score])
     assert sorted(held) == list(range(20))
-    assert {"bones_without_s0", "other_without_s1", "all"} <= set(splits)
-    assert not set(splits["bones_without_s0"].train) & set(splits["bones_without_s0"].score)
+    assert {"without_s0", "without_s1", "all"} <= set(splits)
+    assert not set(splits["without_s0"].train) & set(splits["without_s0"].score)
+
+
+def test_each_source_of_other_is_left_out_once_with_a_source_of_bones():
+    kinds = [(source, label) for source in "ab" for label in ("fisura", "fractura", "other")]
+    kinds += [(source, "other") for source in "cde"]
+    entries = [make_entry(label, source=source) for source, label in kinds]
+    assert plan_left_out(entries) == {"a": ["a", "c", "e"], "b": ["b", "d"]}
+    held = {split.name: split.score for split in plan_splits(entries)}["without_b"]
+    assert [kinds[row] for row in held] == [("b", "fisura"), ("b", "fractura"), ("b", "other"), ("d", "other")]
 
 
 def test_rare_kinds_are_drawn_more_often_than_their_share():
@@ -288,7 +297,7 @@ def test_a_written_model_reproduces_its_golden_outputs_and_states_what_it_needs(
         outputs = loaded.predict_on_batch(golden["inputs"][:].astype(np.float32) / np.float32(255))
         np.testing.assert_allclose(outputs, golden["outputs"][:], atol=1e-6)
         assert file.attrs["bone_threshold"] == 0.5
-    assert golden_inputs((32, 32)).shape == (8, 32, 32, 1)
+    assert golden_inputs((32, 32)).shape == (4, 32, 32, 1)
 
 
 @needs_backbone
@@ -300,11 +309,15 @@ def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path,
         prepare_view(entries, view, recipe.size, view_path(cache, recipe.size, view), jobs=1)
     assert load_boxes(cache, recipe.size, PLAIN).max() > 0
     split = fold_split(entries, 0)
-    run_split(recipe, split, entries, cache, tmp_path)
+    folders = Folders(cache, tmp_path, tmp_path)
+    run_split(recipe, split, entries, folders)
+    score_split(recipe, split, entries, PLAIN, folders)
     with np.load(tmp_path / "fold_0.plain.npz") as scores:
         assert scores["probabilities"].shape == (10, 3)
         assert scores["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
-        assert scores["evidence"].shape[0] == 10
+        boxed = [row for row in split.score if entries[row].boxes]
+        assert scores["boxed"].tolist() == boxed
+        assert scores["evidence"].shape[0] == len(boxed)
 
 
 def test_calibration_leaves_untyped_fractures_out():

@@ -22,7 +22,7 @@ from training.manifest import add_data_argument, digest_manifest, read_manifest
 from training.outcome import load_outcome
 from training.pictures import draw_all
 from training.recipe import CANDIDATES
-from training.train import RUNS
+from training.train import SCORES
 
 
 def quality(figures: Sequence[Figure]) -> dict[str, Any]:
@@ -57,21 +57,21 @@ def compute(judge: Judge, size: tuple[int, int]) -> Sections:
 
 
 def main() -> None:
-    """Compute every figure of a run, show them, and write them to the run's folder."""
+    """Compute every figure of a run, show them, and write them beside the scores."""
     parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
     add_data_argument(parser)
     parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
-    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
     parser.add_argument("--split", default="all", help="whose heads the file ships, as told to export")
     chosen = parser.parse_args()
     candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
-    runs = [chosen.runs / recipe.name for recipe in candidate.members]
-    judge = Judge(entries, load_outcome(runs, entries), runs)
+    folders = [chosen.scores / recipe.name for recipe in candidate.members]
+    judge = Judge(entries, load_outcome(folders, entries), folders)
     sections = compute(judge, candidate.members[0].size)
     figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
-    (chosen.runs / f"{candidate.name}.figures.json").write_text(json.dumps(quality(figures), indent=1))
-    (chosen.runs / f"{candidate.name}.quality.json").write_text(
+    (chosen.scores / f"{candidate.name}.figures.json").write_text(json.dumps(quality(figures), indent=1))
+    (chosen.scores / f"{candidate.name}.quality.json").write_text(
         json.dumps(quality([*sections.headline, *sections.calibration, *sections.heatmap]))
     )
     for figure in figures:

@@ -14,7 +14,7 @@ from training.recipe import Recipe
 
 Features = NDArray[np.float16]
 
-_BATCH = 32
+_BATCH = 8
 
 
 class FeatureCache:

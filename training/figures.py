@@ -22,7 +22,7 @@ from training.metrics import (
     share,
 )
 from training.outcome import Outcome, load_members, load_split
-from training.splits import Rows, other_sources, typed_sources
+from training.splits import Rows, plan_left_out
 from training.views import DAMAGES, PLAIN
 
 FOLDS = "out of fold"
@@ -51,8 +51,8 @@ class Figure:
 class Judge:
     """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
 
-    def __init__(self, entries: Sequence[Entry], outcome: Outcome, runs: Sequence[Path]) -> None:
-        self.entries, self.outcome, self.runs = entries, outcome, runs
+    def __init__(self, entries: Sequence[Entry], outcome: Outcome, scores: Sequence[Path]) -> None:
+        self.entries, self.outcome, self.scores = entries, outcome, scores
         self.labels = np.array([entry.label for entry in entries])
         self.sources = np.array([entry.source for entry in entries])
         self.core = np.array([entry.tier == "core" for entry in entries])
@@ -154,7 +154,7 @@ def robustness_figures(judge: Judge) -> Iterator[Figure]:
     bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
     raw, entries = judge.outcome.raw, judge.entries
     for damage in _scored(judge):
-        known, kind = log_odds(cross_calibrate(raw, entries, load_members(judge.runs, entries, damage)))
+        known, kind = log_odds(cross_calibrate(raw, entries, load_members(judge.scores, entries, damage)))
         aim = 0.05 if damage == "half_resolution" else 0.02
         lost = judge.estimate(_loss(judge.kind, kind, judge.fisura), judge.typed)
         yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
@@ -171,19 +171,22 @@ def transfer_figures(judge: Judge) -> Iterator[Figure]:
     """
     calibration = fit_calibration(judge.outcome.raw, judge.entries)
     threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-    for source in _trained(judge, "bones_without_{}", typed_sources(judge.entries)):
-        scores = _spread(judge, f"bones_without_{source}")
-        kind = log_odds(calibration.apply(scores))[1]
+    for source, others in plan_left_out(judge.entries).items():
+        if not _has(judge, f"without_{source}", PLAIN):
+            continue
+        scores = calibration.apply(_spread(judge, f"without_{source}"))
+        metric = _auc_of(log_odds(scores)[1], judge.fisura)
         chosen = judge.typed & (judge.sources == source)
-        metric = _auc_of(kind, judge.fisura)
         name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
         yield Figure(f"transfer_{source}", name, split, judge.estimate(metric, chosen), 0.72)
-    for source in _trained(judge, "other_without_{}", other_sources(judge.entries)):
-        scores = _spread(judge, f"other_without_{source}")
-        rejected = confidence(calibration.apply(scores)) < threshold
-        chosen = judge.other & (judge.sources == source)
-        name, split = f"`other` rejected, {source}", "trained without this source's `other`"
-        yield Figure(f"left_out_{source}", name, split, judge.share(rejected, chosen), 0.95)
+        for other in others:
+            rejected = confidence(scores) < threshold
+            name, split = (
+                f"`other` rejected, {other}",
+                f"trained without {' and '.join(dict.fromkeys([source, *others]))}",
+            )
+            chosen = judge.other & (judge.sources == other)
+            yield Figure(f"left_out_{other}", name, split, judge.share(rejected, chosen), 0.95)
 
 
 def part_figures(judge: Judge) -> Iterator[Figure]:
@@ -244,10 +247,6 @@ def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], f
     return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
 
 
-def _trained(judge: Judge, split: str, sources: Sequence[str]) -> list[str]:
-    return [source for source in sources if _has(judge, split.format(source), PLAIN)]
-
-
 def _scored(judge: Judge) -> list[str]:
     """List the damages that every fold was scored under."""
     folds = {entry.fold for entry in judge.entries}
@@ -255,13 +254,13 @@ def _scored(judge: Judge) -> list[str]:
 
 
 def _has(judge: Judge, split: str, view: str) -> bool:
-    return all((run / f"{split}.{view}.npz").exists() for run in judge.runs)
+    return all((folder / f"{split}.{view}.npz").exists() for folder in judge.scores)
 
 
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
     """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, members, 3)."""
-    scores = np.full((len(judge.entries), len(judge.runs), 3), 1 / 3, np.float32)
-    for member, run in enumerate(judge.runs):
-        part = load_split(run, split)
+    scores = np.full((len(judge.entries), len(judge.scores), 3), 1 / 3, np.float32)
+    for member, folder in enumerate(judge.scores):
+        part = load_split(folder, split)
         scores[part["rows"].astype(int), member] = part["probabilities"]
     return scores

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,13 @@ class Outcome:
 
     `raw` are the members' own probabilities, (n, members, 3). `probabilities`, (n, 3), are calibrated, and
     `thresholds`, (n,), chosen, for each fold on the other folds' answers: what is scored here was tuned elsewhere.
+    `evidence`, (n, rows, columns, 2), is the first member's, and nan for images without a radiologist's box.
     """
 
     raw: NDArray[np.float32]
     probabilities: Floats
     thresholds: Floats
-    evidence: NDArray[np.float32]
+    evidence: NDArray[np.float16]
 
     @property
     def confidence(self) -> Floats:
@@ -41,31 +43,40 @@ class Outcome:
         return self.confidence >= self.thresholds
 
 
-def load_outcome(runs: Sequence[Path], entries: Sequence[Entry]) -> Outcome:
-    """Put the folds' scores of each member's run for the plain view together. Raises UnfinishedRunError."""
-    raw = load_members(runs, entries)
+def load_outcome(scores: Sequence[Path], entries: Sequence[Entry]) -> Outcome:
+    """Put the folds' scores of each member for the plain view together. Raises UnfinishedRunError."""
+    raw = load_members(scores, entries)
     probabilities = cross_calibrate(raw, entries)
     thresholds = _cross_choose(confidence(probabilities), entries)
-    return Outcome(raw, probabilities, thresholds, load_scores(runs[0], entries, "evidence"))
+    return Outcome(raw, probabilities, thresholds, _load_evidence(scores[0], entries))
 
 
-def load_members(runs: Sequence[Path], entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
-    """Return what each member says of a view: (n, members, 3). Raises UnfinishedRunError."""
-    return np.stack([load_scores(run, entries, "probabilities", view) for run in runs], axis=1)
+def load_members(scores: Sequence[Path], entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
+    """Return what each member says of a view: (n, members, 3), in the manifest's order. Raises UnfinishedRunError."""
+    said = np.empty((len(entries), len(scores), 3), np.float32)
+    for member, folder in enumerate(scores):
+        for part in _load_folds(folder, entries, view):
+            said[part["rows"], member] = part["probabilities"]
+    return said
 
 
-def load_scores(run: Path, entries: Sequence[Entry], name: str, view: str = PLAIN) -> NDArray[np.float32]:
-    """Return one array of the folds' files, its rows in the manifest's order. Raises UnfinishedRunError."""
-    parts = [load_split(run, f"fold_{fold}", view) for fold in sorted({entry.fold for entry in entries})]
-    scores = np.concatenate([part[name] for part in parts])
-    return scores[np.argsort(np.concatenate([part["rows"] for part in parts]))]
+def _load_evidence(folder: Path, entries: Sequence[Entry]) -> NDArray[np.float16]:
+    parts = _load_folds(folder, entries, PLAIN)
+    evidence = np.full((len(entries), *parts[0]["evidence"].shape[1:]), np.nan, np.float16)
+    for part in parts:
+        evidence[part["boxed"]] = part["evidence"]
+    return evidence
 
 
-def load_split(run: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[np.generic]]:
+def _load_folds(folder: Path, entries: Sequence[Entry], view: str) -> list[dict[str, NDArray[Any]]]:
+    return [load_split(folder, f"fold_{fold}", view) for fold in sorted({entry.fold for entry in entries})]
+
+
+def load_split(folder: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[Any]]:
     """Read what one split said of a view. Raises UnfinishedRunError."""
-    path = run / f"{split}.{view}.npz"
+    path, recipe = folder / f"{split}.{view}.npz", folder.name
     if not path.exists():
-        raise UnfinishedRunError(f"{run.name} lacks {split} {view}: run `python -m training.train --recipe {run.name}`")
+        raise UnfinishedRunError(f"{recipe} lacks {split} {view}: run `python -m training.train --recipe {recipe}`")
     with np.load(path) as file:
         return dict(file)
 

@@ -24,7 +24,7 @@ from training.metrics import Floats, auc
 from training.outcome import Outcome, load_outcome
 from training.prepare import CACHE, load_view
 from training.recipe import CANDIDATES, Candidate
-from training.train import RUNS
+from training.train import RUNS, SCORES
 from training.views import PLAIN
 
 MOST_FLIPS: Final = 1 / 500
@@ -84,9 +84,10 @@ def main() -> None:
     parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--scores", type=Path, default=SCORES)
     chosen = parser.parse_args()
     candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
-    outcome = load_outcome([chosen.runs / recipe.name for recipe in candidate.members], entries)
+    outcome = load_outcome([chosen.scores / recipe.name for recipe in candidate.members], entries)
     exact, short = score_both(candidate, entries, outcome, chosen.runs, chosen.cache)
     flips = int(np.sum(verdicts(exact, outcome.thresholds) != verdicts(short, outcome.thresholds)))
     lost = [before - after for before, after in zip(aucs(exact, entries), aucs(short, entries), strict=True)]

@@ -1,6 +1,6 @@
 """Which images a network learns from and which it is judged on. No group is ever on both sides of a fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,19 @@ class Split:
 
 
 def plan_splits(entries: Sequence[Entry]) -> list[Split]:
-    """List the folds, then each source left out (bones and `other` apart), then all images, scored on none."""
+    """List the folds, then those without whole sources, then all images, scored on none."""
     folds = [fold_split(entries, fold) for fold in sorted({entry.fold for entry in entries})]
-    bones = [_leave_out(entries, source, "bones", _is_from(source)) for source in typed_sources(entries)]
-    others = [_leave_out(entries, source, "other", _is_other_from(source)) for source in other_sources(entries)]
-    return [*folds, *bones, *others, Split("all", np.arange(len(entries)), np.arange(0))]
+    without = [_leave_out(entries, source, others) for source, others in plan_left_out(entries).items()]
+    return [*folds, *without, Split("all", np.arange(len(entries)), np.arange(0))]
+
+
+def plan_left_out(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Say, for each source of typed bones, with which sources of `other` it is left out of training together.
+
+    Every source of `other` is left out once; to leave out two at a time takes fewer networks and judges them harder.
+    """
+    typed, others = typed_sources(entries), other_sources(entries)
+    return {source: others[number :: len(typed)] for number, source in enumerate(typed)}
 
 
 def fold_split(entries: Sequence[Entry], fold: int) -> Split:
@@ -48,14 +56,8 @@ def other_sources(entries: Sequence[Entry]) -> list[str]:
     return sorted({entry.source for entry in entries if entry.label == "other"})
 
 
-def _leave_out(entries: Sequence[Entry], source: str, kind: str, belongs: Callable[[Entry], bool]) -> Split:
-    held = np.array([belongs(entry) for entry in entries])
-    return Split(f"{kind}_without_{source}", np.flatnonzero(~held), np.flatnonzero(held))
-
-
-def _is_from(source: str) -> Callable[[Entry], bool]:
-    return lambda entry: entry.source == source
-
-
-def _is_other_from(source: str) -> Callable[[Entry], bool]:
-    return lambda entry: entry.source == source and entry.label == "other"
+def _leave_out(entries: Sequence[Entry], source: str, others: Sequence[str]) -> Split:
+    held = np.array(
+        [entry.source == source or (entry.label == "other" and entry.source in others) for entry in entries]
+    )
+    return Split(f"without_{source}", np.flatnonzero(~held), np.flatnonzero(held))

@@ -1,8 +1,9 @@
 """Trains one recipe on every split and scores what each split held back: `python -m training.train --help`.
 
 A split that is done is not done again, and one that was broken off goes on from its last epoch: run the same command.
-Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the head, and `<split>.<view>.npz`, what the joined network says of
-the rows held back: `rows`, `probabilities` and `evidence`.
+Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the head; to `<scores>/<recipe>/`: `<split>.<view>.npz`, what the
+joined network says of the rows held back: `rows`, `probabilities`, and of the plain view the `evidence` for the rows
+`boxed`. The scores are small and kept in the repository, so that `evaluate` needs no training.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from training.splits import Rows, Split, plan_splits
 from training.views import DAMAGES, PLAIN
 
 RUNS: Final = Path("training/runs")
+SCORES: Final = Path("training/scores")
 SEED: Final = 20261123
 
 _SCORE_BATCH: Final = 32
@@ -39,6 +41,15 @@ class Material:
     features: Sequence[Features]
     boxes: Sequence[Pixels]
     entries: Sequence[Entry]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a recipe's views and features, its heads, and its scores are kept."""
+
+    cache: Path
+    run: Path
+    scores: Path
 
 
 def load_material(recipe: Recipe, entries: Sequence[Entry], cache: Path) -> Material:
@@ -149,24 +160,27 @@ def score(network: keras.Model, pixels: NDArray[np.uint8], rows: Rows, name: str
     return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
-def run_split(recipe: Recipe, split: Split, entries: Sequence[Entry], cache: Path, run: Path) -> None:
-    """Train on one split and write its head, then score what it held back; what is there is not done again."""
-    path = run / f"{split.name}.weights.h5"
+def run_split(recipe: Recipe, split: Split, entries: Sequence[Entry], folders: Folders) -> None:
+    """Train on one split and write its head; one that is there is not trained again."""
+    path = folders.run / f"{split.name}.weights.h5"
     if not path.exists():
-        material = load_material(recipe, entries, cache)
-        train_head(recipe, material, split.train, run / "unfinished" / split.name).save_weights(path)
-    score_split(recipe, split, PLAIN, cache, run)
+        material = load_material(recipe, entries, folders.cache)
+        train_head(recipe, material, split.train, folders.run / "unfinished" / split.name).save_weights(path)
 
 
-def score_split(recipe: Recipe, split: Split, view: str, cache: Path, run: Path) -> None:
+def score_split(recipe: Recipe, split: Split, entries: Sequence[Entry], view: str, folders: Folders) -> None:
     """Write what the joined network says of one view of the rows held back; what is there is not done again."""
-    path = run / f"{split.name}.{view}.npz"
+    path = folders.scores / f"{split.name}.{view}.npz"
     if path.exists() or not len(split.score):
         return
-    network = join([(recipe, load_head(recipe, run / f"{split.name}.weights.h5"))])
-    pixels = load_view(cache, recipe.size, view)
+    network = join([(recipe, load_head(recipe, folders.run / f"{split.name}.weights.h5"))])
+    pixels = load_view(folders.cache, recipe.size, view)
     probabilities, evidence = score(network, pixels, split.score, f"{split.name} {view}")
-    np.savez_compressed(path, rows=split.score, probabilities=probabilities, evidence=evidence)
+    said: dict[str, Any] = {"rows": split.score, "probabilities": probabilities}
+    if view == PLAIN:
+        boxed = np.array([bool(entry.boxes) for entry in take(entries, split.score)], bool)
+        said |= {"boxed": split.score[boxed], "evidence": evidence[boxed].astype(np.float16)}
+    np.savez_compressed(path, **said)
 
 
 def load_head(recipe: Recipe, path: Path) -> keras.Model:
@@ -213,16 +227,19 @@ def main() -> None:
     parser.add_argument("--damages", action="store_true", help="then score the folds' damaged views too")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--scores", type=Path, default=SCORES)
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
-    run = chosen.runs / recipe.name
-    run.mkdir(parents=True, exist_ok=True)
+    folders = Folders(chosen.cache, chosen.runs / recipe.name, chosen.scores / recipe.name)
+    for folder in (folders.run, folders.scores):
+        folder.mkdir(parents=True, exist_ok=True)
     splits = [split for split in plan_splits(entries) if not chosen.split or split.name in chosen.split]
     for split in splits:
-        run_split(recipe, split, entries, chosen.cache, run)
+        run_split(recipe, split, entries, folders)
+        score_split(recipe, split, entries, PLAIN, folders)
     for split in splits if chosen.damages else ():
         for view in DAMAGES if split.name.startswith("fold_") else ():
-            score_split(recipe, split, view, chosen.cache, run)
+            score_split(recipe, split, entries, view, folders)
 
 
 if __name__ == "__main__":
