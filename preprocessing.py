@@ -183,7 +183,7 @@ def _check_structure(data: bytes, image_format: str) -> None:
     """Refuse a small file that is long to read: of very many segments, chunks or tags, or EXIF in many pieces.
 
     Pillow reads JPEG segments, PNG chunks and TIFF tags one by one in Python; 20 MB of empty ones would take it ten
-    seconds and more, and the pages of a TIFF may share their tags. It copies all EXIF that it has for each further piece.
+    seconds and more, and a TIFF's pages may share their tags. It copies all EXIF that it has for each further piece.
     """
     if image_format == "JPEG":
         steps: Iterator[int] = _jpeg_segments(data)
