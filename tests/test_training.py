@@ -28,6 +28,7 @@ from training.heatmap import drawn_peak, is_at_box
 from training.manifest import Box, Entry, ManifestError, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
 from training.network import calibrate, share_out, weigh
+from training.precision import emulate
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
 from training.splits import fold_split, plan_left_out, plan_splits
@@ -318,6 +319,21 @@ def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path,
         boxed = [row for row in split.score if entries[row].boxes]
         assert scores["boxed"].tolist() == boxed
         assert scores["evidence"].shape[0] == len(boxed)
+
+
+def test_bfloat16_is_emulated_behind_a_layer_alone():
+    image = keras.Input((8, 8, 1))
+    first = keras.layers.Conv2D(4, 3, name="first")(image)
+    places = keras.layers.Add()([keras.layers.Conv2D(4, 3, padding="same")(keras.layers.ReLU()(first)), first])
+    network = keras.Model(
+        image, keras.layers.Dense(3, "softmax", name="probabilities")(keras.layers.GlobalAveragePooling2D()(places))
+    )
+    pixels = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
+    middle, rounded = emulate(network, "first")
+    probabilities = rounded.predict_on_batch(middle.predict_on_batch(pixels))
+    assert 0 < np.abs(probabilities - network.predict_on_batch(pixels)).max() < 0.02
+    assert not (probabilities.view(np.uint32) % 2**16).any()
+    assert (middle.get_layer("first").get_weights()[0].view(np.uint32) % 2**16).any()
 
 
 def test_calibration_leaves_untyped_fractures_out():

@@ -98,6 +98,7 @@ def _facts(judge: Judge, candidate: Candidate, data_version: str) -> Mapping[str
         "others_limit": f"{MAX_OTHERS_ACCEPTED:.0%}",
         "fold_thresholds": ", ".join(f"{threshold:.3f}" for threshold in thresholds),
         "body_unknown": f"{sum(not entry.body_part for entry in bones):,}",
+        "heatmap_picture": "![Heat maps](docs/images/heatmaps.png)" if any(entry.boxes for entry in bones) else "",
         "recipe": "\n".join(f"- {_recipe(recipe)}" for recipe in candidate.members),
     }
 

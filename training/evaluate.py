@@ -60,7 +60,7 @@ def main() -> None:
     """Compute every figure of a run, show them, and write them beside the scores."""
     parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
     add_data_argument(parser)
-    parser.add_argument("--candidate", choices=CANDIDATES, default="tandem")
+    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
     parser.add_argument("--split", default="all", help="whose heads the file ships, as told to export")
@@ -79,7 +79,7 @@ def main() -> None:
     if chosen.publish:
         card = render_card(judge, sections, candidate, chosen.split, digest_manifest(chosen.data))
         Path("MODEL_CARD.md").write_text(card, encoding="utf-8")
-        draw_all(judge, Path("docs/images"))
+        draw_all(judge, Path("docs/images"), candidate.members[0].size)
 
 
 if __name__ == "__main__":

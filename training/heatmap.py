@@ -26,7 +26,7 @@ def peak_hits(entries: Sequence[Entry], evidence: Floats, targets: NDArray[np.in
 
 def centre_hits(entries: Sequence[Entry]) -> Bools:
     """Say where the image's centre lies at a box: what a map that knows nothing would hit."""
-    return np.array([bool(entry.boxes) and is_at_box((0.5, 0.5), entry.boxes, _size_of(entry)) for entry in entries])
+    return np.array([bool(entry.boxes) and is_at_box((0.5, 0.5), entry.boxes, size_of(entry)) for entry in entries])
 
 
 def drawn_peak(places: Floats, target: int, image: Size, size: Size) -> tuple[float, float] | None:
@@ -52,11 +52,12 @@ def _is_at(point: tuple[float, float], box: Box, image: Size) -> bool:
 def _is_peak_at_box(entry: Entry, places: Floats, target: int, size: Size) -> bool:
     if not entry.boxes:
         return False
-    image = _size_of(entry)
+    image = size_of(entry)
     peak = drawn_peak(places, target, image, size)
     return peak is not None and is_at_box(peak, entry.boxes, image)
 
 
-def _size_of(entry: Entry) -> Size:
+def size_of(entry: Entry) -> Size:
+    """Read the size of the image's file."""
     with Image.open(entry.path) as image:
         return image.height, image.width

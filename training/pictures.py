@@ -8,19 +8,29 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
+from preprocessing import content_of
 from training.figures import Judge
+from training.heatmap import Size, size_of
+from training.manifest import Entry
 from training.metrics import Bools, Floats, auc
+from training.splits import Rows
 
 mpl.use("agg")
 
 _BLUE: Final = "#0b6fa4"
 _ORANGE: Final = "#c8571b"
 _GREY: Final = "#8a8a8a"
+_MAPS: Final = 12  # shown of the images with boxes
 
 
-def draw_all(judge: Judge, folder: Path) -> None:
-    """Write `roc.png`, `reliability.png`, `risk_coverage.png` and `confusion_matrix.png`."""
+def draw_all(judge: Judge, folder: Path, size: Size) -> None:
+    """Write `roc.png`, `reliability.png`, `risk_coverage.png`, `confusion_matrix.png` and `heatmaps.png`.
+
+    `size` is the network's input, (height, width).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in (
         ("roc", _draw_roc),
@@ -30,7 +40,16 @@ def draw_all(judge: Judge, folder: Path) -> None:
     ):
         canvas = Canvas(figsize=(6.4, 4.8), layout="constrained")
         draw(judge, canvas.subplots())
-        canvas.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+        _save(canvas, folder / f"{name}.png")
+    boxed = np.flatnonzero([bool(entry.boxes) for entry in judge.entries])
+    if len(boxed):
+        canvas = Canvas(figsize=(8, 6.4), layout="constrained")
+        _draw_heatmaps(judge, np.random.default_rng(0).permutation(boxed)[:_MAPS], size, canvas)
+        _save(canvas, folder / "heatmaps.png")
+
+
+def _save(canvas: Canvas, path: Path) -> None:
+    canvas.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def roc_points(scores: Floats, positive: Bools) -> tuple[Floats, Floats]:
@@ -97,6 +116,29 @@ def _draw_confusion(judge: Judge, axes: Axes) -> None:
     axes.set_xticks(range(3), columns)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set(xlabel="answer", title=f"Answers at the operating point, out of fold, n = {table.sum():,}")
+
+
+def _draw_heatmaps(judge: Judge, rows: Rows, size: Size, canvas: Canvas) -> None:
+    canvas.suptitle(f"Evidence for the likelier class, out of fold, and radiologists' boxes: {len(rows)} drawn by lot")
+    grid = canvas.subplots(3, -(-_MAPS // 3), squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, rows.tolist(), strict=False):
+        target = int(judge.outcome.probabilities[row, :2].argmax())
+        _draw_map(axes, judge.entries[row], judge.outcome.evidence[row, ..., target].astype(np.float32), size)
+
+
+def _draw_map(axes: Axes, entry: Entry, places: NDArray[np.float32], size: Size) -> None:
+    """Draw the map of one image without the image, in shares of the image's sides."""
+    image = size_of(entry)
+    content = content_of(image, size, "letterbox")
+    left, top = -content.left / content.width, -content.top / content.height
+    right, bottom = left + size[1] / content.width, top + size[0] / content.height
+    axes.imshow(places, cmap="inferno", vmin=-4, vmax=4, extent=(left, right, bottom, top), interpolation="bilinear")
+    for box in entry.boxes:
+        corner = (box.x - box.width / 2, box.y - box.height / 2)
+        axes.add_patch(Rectangle(corner, box.width, box.height, fill=False, edgecolor="#4fd1ff"))
+    axes.set(xlim=(0, 1), ylim=(1, 0), aspect=image[0] / image[1])
 
 
 def confusion(judge: Judge) -> Sequence[tuple[str, tuple[int, int, int]]]:
