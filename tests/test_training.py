@@ -20,14 +20,13 @@ from training.calibration import (
     confidence,
     cross_calibrate,
     fit_calibration,
-    log_odds,
 )
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
 from training.heatmap import drawn_peak, is_at_box
 from training.manifest import Box, Entry, ManifestError, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
-from training.network import calibrate, share_out, weigh
+from training.network import build_head, join, share_out
 from training.precision import emulate
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
@@ -197,27 +196,19 @@ def test_calibration_undoes_overconfidence_out_of_fold():
     rng = np.random.default_rng(2)
     said = np.where(rng.random(len(entries)) < 0.7, truth, rng.integers(0, 3, len(entries)))
     raw = np.where(np.eye(3)[said] > 0, 0.998, 0.001).astype(np.float32)
-    calibrated = cross_calibrate(raw[:, None], entries)
+    calibrated = cross_calibrate(raw, entries)
     right = truth == calibrated.argmax(axis=1)
     assert calibrated.sum(axis=1) == pytest.approx(1)
     assert calibrated.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.06)
 
 
+@needs_backbone
 def test_calibration_put_into_the_weights_gives_what_it_gives_beside_them():
-    inputs = keras.Input((2, 2))
-    members = [keras.layers.Cropping1D((row, 1 - row))(inputs) for row in (0, 1)]
-    logits = [keras.layers.Reshape((2,))(member) for member in members]
-    known = weigh([keras.layers.Dense(1, name=f"known_{row}")(x) for row, x in enumerate(logits)], "known_of_all")
-    kind = weigh([keras.layers.Dense(1, name=f"type_{row}")(x) for row, x in enumerate(logits)], "type_of_all")
-    network = keras.Model(inputs, share_out(known, kind))
-    for row in (0, 1):
-        network.get_layer(f"known_{row}").set_weights([np.array([[1.0], [0.0]]), np.zeros(1)])
-        network.get_layer(f"type_{row}").set_weights([np.array([[0.0], [1.0]]), np.zeros(1)])
-    probabilities = np.random.default_rng(3).dirichlet([1, 1, 1], (8, 2))
-    lines = Calibration(Line((0.5, 0.2), -1.0), Line((2.0, 0.1), 0.25))
-    calibrate(network, lines)
-    answers = network.predict_on_batch(np.stack(log_odds(probabilities), axis=2))
-    np.testing.assert_allclose(answers, lines.apply(probabilities), atol=1e-5)
+    recipe = dataclasses.replace(BASELINE, size=(64, 64))
+    head, pixels = build_head(recipe), np.random.default_rng(3).random((4, 64, 64, 1), np.float32)
+    lines = Calibration(Line(0.5, -1.0), Line(2.0, 0.25))
+    plain, calibrated = (join(recipe, head, line).predict_on_batch(pixels)[0] for line in (None, lines))
+    np.testing.assert_allclose(calibrated, lines.apply(plain), atol=1e-5)
 
 
 def test_the_threshold_keeps_false_acceptance_below_its_limit():
@@ -338,5 +329,5 @@ def test_bfloat16_is_emulated_behind_a_layer_alone():
 
 def test_calibration_leaves_untyped_fractures_out():
     entries = [*make_entries(), *[make_entry("fracture_untyped", group=f"u{row}") for row in range(50)]]
-    raw = np.random.default_rng(5).dirichlet([1, 1, 1], (len(entries), 2)).astype(np.float32)
+    raw = np.random.default_rng(5).dirichlet([1, 1, 1], len(entries)).astype(np.float32)
     assert fit_calibration(raw, entries) == fit_calibration(raw[:400], entries[:400])

@@ -95,17 +95,17 @@ def build_backbone(variant: Variant, size: tuple[int, int]) -> keras.Model:
     return keras.Model(inputs, add_top(x), name=f"efficientnet_{variant.name}")
 
 
-def add_blocks(x: Tensor, variant: Variant, numbers: Iterable[int], prefix: str = "") -> Tensor:
-    """Attach the variant's blocks of these numbers, counted from 0. A prefix tells two copies in one network apart."""
+def add_blocks(x: Tensor, variant: Variant, numbers: Iterable[int]) -> Tensor:
+    """Attach the variant's blocks of these numbers, counted from 0."""
     blocks = blocks_of(variant)
     for number in numbers:
-        x = _add_block(x, blocks[number], f"{prefix}block_{number}")
+        x = _add_block(x, blocks[number], f"block_{number}")
     return x
 
 
-def add_top(x: Tensor, prefix: str = "") -> Tensor:
+def add_top(x: Tensor) -> Tensor:
     """Attach the last convolution, 1280 channels, to the last block."""
-    return convolve(x, _HEAD_CHANNELS, 1, 1, f"{prefix}head")
+    return convolve(x, _HEAD_CHANNELS, 1, 1, "head")
 
 
 def convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> Tensor:

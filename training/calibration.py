@@ -24,14 +24,14 @@ _CLIP: Final = 1e-6
 
 @dataclass(frozen=True)
 class Line:
-    """A weighed sum of the members' log-odds plus a bias: Platt's scaling (Platt 1999), for one member or several."""
+    """Log-odds times a scale plus a bias: Platt's scaling (Platt 1999)."""
 
-    scales: tuple[float, ...]
+    scale: float
     bias: float
 
     def apply(self, log_odds: Floats) -> Floats:
-        """Return the calibrated log-odds, (n,), of (n, members)."""
-        return np.asarray(log_odds @ np.array(self.scales) + self.bias, np.float64)
+        """Return the calibrated log-odds. (n,)."""
+        return np.asarray(log_odds * self.scale + self.bias, np.float64)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Calibration:
     type: Line
 
     def apply(self, probabilities: NDArray[np.floating]) -> Floats:
-        """Return calibrated probabilities, (n, 3), of the members' own, (n, members, 3)."""
+        """Return calibrated probabilities of the network's own, (n, 3) both."""
         lines = zip((self.known, self.type), log_odds(probabilities), strict=True)
         known, kind = (_sigmoid(line.apply(x)) for line, x in lines)
         return np.stack([known * kind, known * (1 - kind), 1 - known], axis=1)
@@ -55,7 +55,7 @@ def log_odds(probabilities: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
 
 def fit_calibration(probabilities: NDArray[np.floating], entries: Sequence[Entry]) -> Calibration:
-    """Fit both lines by maximum likelihood to the members' probabilities, (n, members, 3).
+    """Fit both lines by maximum likelihood to the networks' probabilities, (n, 3).
 
     Untyped fractures are left out: the prior is that of the rest.
     """
@@ -69,7 +69,7 @@ def fit_calibration(probabilities: NDArray[np.floating], entries: Sequence[Entry
 def cross_calibrate(
     probabilities: NDArray[np.floating], entries: Sequence[Entry], damaged: NDArray[np.floating] | None = None
 ) -> Floats:
-    """Calibrate each fold's outputs, (n, members, 3), by the lines that the other folds' outputs give. (n, 3).
+    """Calibrate each fold's outputs, (n, 3), by the lines that the other folds' outputs give. (n, 3).
 
     With `damaged`, those outputs are calibrated by the lines of the undamaged ones.
     """
@@ -132,23 +132,22 @@ def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000
 
 
 def _fit_line(x: Floats, positive: Bools, steps: int = 50, ridge: float = 1e-3) -> Line:
-    """Fit P(positive) = sigmoid(x @ scales + bias), x being (n, members).
+    """Fit P(positive) = sigmoid(scale * x + bias).
 
     Newton's method, with halved steps where a whole one overshoots; the ridge only keeps the lines of separable data
     finite.
     """
-    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-    line = np.zeros(design.shape[1])
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    line = np.zeros(2)
     for _ in range(steps):
         p = _sigmoid(design @ line)
         gradient = design.T @ (p - positive) + ridge * line
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(len(line))
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
         while _line_loss(design, positive, line - step, ridge) > _line_loss(design, positive, line, ridge) + 1e-9:
             step = step / 2
         line = line - step
-    *scales, bias = line.tolist()
-    return Line(tuple(scales), bias)
+    return Line(*line.tolist())
 
 
 def _line_loss(design: Floats, positive: Bools, line: Floats, ridge: float) -> float:

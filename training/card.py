@@ -20,7 +20,7 @@ from training.calibration import (
 from training.figures import Figure, Judge
 from training.manifest import LABELS, Entry
 from training.pictures import confusion
-from training.recipe import Candidate, Recipe
+from training.recipe import Recipe
 
 _TEMPLATE: Final = Path(__file__).with_name("card_template.md")
 
@@ -37,10 +37,10 @@ class Sections:
     parts: Sequence[Figure]
 
 
-def render_card(judge: Judge, sections: Sections, candidate: Candidate, split: str, data_version: str) -> str:
+def render_card(judge: Judge, sections: Sections, recipe: Recipe, split: str, data_version: str) -> str:
     """Return the model card, Markdown; `split` is the one whose heads the file ships."""
     facts = {
-        **_facts(judge, candidate, data_version),
+        **_facts(judge, recipe, data_version),
         "learned_from": _learned_from(split),
         **_tables(sections),
         "failures": _failures(judge, sections),
@@ -82,12 +82,12 @@ def _tables(sections: Sections) -> Mapping[str, str]:
     return {name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__}
 
 
-def _facts(judge: Judge, candidate: Candidate, data_version: str) -> Mapping[str, str]:
+def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in prior(judge.entries).items())
     thresholds = sorted(set(judge.outcome.thresholds.tolist()))
     bones = [entry for entry in judge.entries if entry.label != "other"]
     return {
-        "architecture": candidate.description,
+        "architecture": recipe.description,
         "threshold": f"{file_threshold(judge):.3f}",
         "data_size": f"{len(judge.entries):,} images in {len(set(judge.groups)):,} groups",
         "data_version": data_version,
@@ -99,7 +99,7 @@ def _facts(judge: Judge, candidate: Candidate, data_version: str) -> Mapping[str
         "fold_thresholds": ", ".join(f"{threshold:.3f}" for threshold in thresholds),
         "body_unknown": f"{sum(not entry.body_part for entry in bones):,}",
         "heatmap_picture": "![Heat maps](docs/images/heatmaps.png)" if any(entry.boxes for entry in bones) else "",
-        "recipe": "\n".join(f"- {_recipe(recipe)}" for recipe in candidate.members),
+        "recipe": _recipe(recipe),
     }
 
 

@@ -21,7 +21,7 @@ from training.figures import (
 from training.manifest import add_data_argument, digest_manifest, read_manifest
 from training.outcome import load_outcome
 from training.pictures import draw_all
-from training.recipe import CANDIDATES
+from training.recipe import RECIPES
 from training.train import SCORES
 
 
@@ -60,26 +60,26 @@ def main() -> None:
     """Compute every figure of a run, show them, and write them beside the scores."""
     parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
     add_data_argument(parser)
-    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
+    parser.add_argument("--recipe", choices=RECIPES, default="grid")
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
     parser.add_argument("--split", default="all", help="whose heads the file ships, as told to export")
     chosen = parser.parse_args()
-    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
-    folders = [chosen.scores / recipe.name for recipe in candidate.members]
-    judge = Judge(entries, load_outcome(folders, entries), folders)
-    sections = compute(judge, candidate.members[0].size)
+    recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
+    scores = chosen.scores / recipe.name
+    judge = Judge(entries, load_outcome(scores, entries), scores)
+    sections = compute(judge, recipe.size)
     figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
-    (chosen.scores / f"{candidate.name}.figures.json").write_text(json.dumps(quality(figures), indent=1))
-    (chosen.scores / f"{candidate.name}.quality.json").write_text(
+    (chosen.scores / f"{recipe.name}.figures.json").write_text(json.dumps(quality(figures), indent=1))
+    (chosen.scores / f"{recipe.name}.quality.json").write_text(
         json.dumps(quality([*sections.headline, *sections.calibration, *sections.heatmap]))
     )
     for figure in figures:
         print(show(figure))
     if chosen.publish:
-        card = render_card(judge, sections, candidate, chosen.split, digest_manifest(chosen.data))
+        card = render_card(judge, sections, recipe, chosen.split, digest_manifest(chosen.data))
         Path("MODEL_CARD.md").write_text(card, encoding="utf-8")
-        draw_all(judge, Path("docs/images"), candidate.members[0].size)
+        draw_all(judge, Path("docs/images"), recipe.size)
 
 
 if __name__ == "__main__":

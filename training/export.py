@@ -21,17 +21,17 @@ from training.calibration import Calibration, choose_threshold, confidence, fit_
 from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest
 from training.network import PROBABILITIES, join
 from training.outcome import load_outcome
-from training.recipe import CANDIDATES, Candidate
+from training.recipe import RECIPES, Recipe
 from training.train import RUNS, SCORES, load_head
 
 MODEL: Final = Path("bone_fracture_classifier.h5")
 
 
-def build_network(candidate: Candidate, runs: Path, split: str, calibration: Calibration) -> keras.Model:
-    """Build the network from the members' heads of one split, calibrated."""
-    paths = [(recipe, runs / recipe.name / f"{split}.weights.h5") for recipe in candidate.members]
-    network = join([(recipe, load_head(recipe, path)) for recipe, path in paths], calibration)
-    if candidate.shows_evidence:
+def build_network(recipe: Recipe, runs: Path, split: str, calibration: Calibration) -> keras.Model:
+    """Build the network from the head of one split, calibrated."""
+    head = load_head(recipe, runs / recipe.name / f"{split}.weights.h5")
+    network = join(recipe, head, calibration)
+    if recipe.shows_evidence:
         return network
     return keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
 
@@ -73,7 +73,7 @@ def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) ->
             file.attrs[f"bone_{name}"] = value
 
 
-def describe(candidate: Candidate, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
+def describe(recipe: Recipe, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
     """List the attributes that state what the weights need and where they come from."""
     attributes = {
         "class_names": ",".join(CLASS_NAMES),
@@ -83,9 +83,9 @@ def describe(candidate: Candidate, entries: Sequence[Entry], threshold: float, d
         "prior": json.dumps({name: round(share, 4) for name, share in prior(entries).items()}),
         "data_version": data_version,
         "code_version": code_version(),
-        "recipe": json.dumps(dataclasses.asdict(candidate)),
+        "recipe": json.dumps(dataclasses.asdict(recipe)),
     }
-    return attributes | ({"bfloat16_after": candidate.bfloat16_after} if candidate.bfloat16_after else {})
+    return attributes | ({"bfloat16_after": recipe.bfloat16_after} if recipe.bfloat16_after else {})
 
 
 def code_version() -> str:
@@ -101,21 +101,21 @@ def main() -> None:
     """Export a finished run."""
     parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
     add_data_argument(parser)
-    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
+    parser.add_argument("--recipe", choices=RECIPES, default="grid")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--split", default="all", help="whose heads to ship: all, or fold_0 and so on")
     parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
     chosen = parser.parse_args()
-    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
-    outcome = load_outcome([chosen.scores / recipe.name for recipe in candidate.members], entries)
+    recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
+    outcome = load_outcome(chosen.scores / recipe.name, entries)
     calibration = fit_calibration(outcome.raw, entries)
     threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
-    attributes = describe(candidate, entries, threshold, digest_manifest(chosen.data))
+    attributes = describe(recipe, entries, threshold, digest_manifest(chosen.data))
     attributes["trained_on"] = chosen.split
-    attributes["quality"] = (chosen.scores / f"{candidate.name}.quality.json").read_text()
-    network = build_network(candidate, chosen.runs, chosen.split, calibration)
+    attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
+    network = build_network(recipe, chosen.runs, chosen.split, calibration)
     write_model(network, chosen.output, {"version": chosen.version, **attributes})
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {threshold}")
 

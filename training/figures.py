@@ -21,7 +21,7 @@ from training.metrics import (
     excess_calibration_error,
     share,
 )
-from training.outcome import Outcome, load_members, load_split
+from training.outcome import Outcome, load_raw, load_split
 from training.splits import Rows, plan_left_out
 from training.views import DAMAGES, PLAIN
 
@@ -51,7 +51,7 @@ class Figure:
 class Judge:
     """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
 
-    def __init__(self, entries: Sequence[Entry], outcome: Outcome, scores: Sequence[Path]) -> None:
+    def __init__(self, entries: Sequence[Entry], outcome: Outcome, scores: Path) -> None:
         self.entries, self.outcome, self.scores = entries, outcome, scores
         self.labels = np.array([entry.label for entry in entries])
         self.sources = np.array([entry.source for entry in entries])
@@ -154,7 +154,7 @@ def robustness_figures(judge: Judge) -> Iterator[Figure]:
     bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
     raw, entries = judge.outcome.raw, judge.entries
     for damage in _scored(judge):
-        known, kind = log_odds(cross_calibrate(raw, entries, load_members(judge.scores, entries, damage)))
+        known, kind = log_odds(cross_calibrate(raw, entries, load_raw(judge.scores, entries, damage)))
         aim = 0.05 if damage == "half_resolution" else 0.02
         lost = judge.estimate(_loss(judge.kind, kind, judge.fisura), judge.typed)
         yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
@@ -254,13 +254,12 @@ def _scored(judge: Judge) -> list[str]:
 
 
 def _has(judge: Judge, split: str, view: str) -> bool:
-    return all((folder / f"{split}.{view}.npz").exists() for folder in judge.scores)
+    return (judge.scores / f"{split}.{view}.npz").exists()
 
 
 def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
-    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, members, 3)."""
-    scores = np.full((len(judge.entries), len(judge.scores), 3), 1 / 3, np.float32)
-    for member, folder in enumerate(judge.scores):
-        part = load_split(folder, split)
-        scores[part["rows"].astype(int), member] = part["probabilities"]
+    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
+    scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
+    part = load_split(judge.scores, split)
+    scores[part["rows"]] = part["probabilities"]
     return scores

@@ -20,8 +20,8 @@ EVIDENCE: Final = "evidence"
 
 _Logits: TypeAlias = tuple[Tensor, Tensor, list[Tensor]]
 
-_KNOWN: Final = "known_of_all"
-_TYPE: Final = "type_of_all"
+_KNOWN: Final = "known_calibrated"
+_TYPE: Final = "type_calibrated"
 _PLACE_CHANNELS: Final = 96
 
 
@@ -37,7 +37,7 @@ def load_trunk(recipe: Recipe) -> keras.Model:
 def build_head(recipe: Recipe) -> keras.Model:
     """Build the recipe's head on the trunk's features: ImageNet weights where it goes on with the backbone's layers.
 
-    Outputs as those of `join`, for one member that nothing has calibrated.
+    Outputs as those of `join` without a calibration.
     """
     backbone = load_backbone(recipe.variant, recipe.size)
     shape = tuple(backbone.get_layer(recipe.trunk_end).output.shape[1:])
@@ -48,53 +48,47 @@ def build_head(recipe: Recipe) -> keras.Model:
     return head
 
 
-def join(heads: Sequence[tuple[Recipe, keras.Model]], calibration: Calibration | None = None) -> keras.Model:
-    """Join trained heads of one variant and size into one network on the trunk that they share.
+def join(recipe: Recipe, head: keras.Model, calibration: Calibration | None = None) -> keras.Model:
+    """Join a trained head with the trunk that it was trained on, and calibrate it.
 
-    Input: pixels, 0 to 1. Outputs: `probabilities`, (n, 3) for fisura, fractura, none; `evidence` of the first head,
-    (n, rows, columns, 2). Without a calibration the heads' log-odds are added up as they are.
+    Input: pixels, 0 to 1. Outputs: `probabilities`, (n, 3), for fisura, fractura, none, and `evidence`, (n, rows,
+    columns, 2).
     """
-    first = heads[0][0]
-    backbone = load_backbone(first.variant, first.size)
-    attached = [_attach_to(backbone, recipe, first, _prefix(number)) for number, (recipe, _) in enumerate(heads)]
-    known, kind = (weigh([logits[which] for logits in attached], name) for which, name in enumerate((_KNOWN, _TYPE)))
-    outputs = [share_out(known, kind), show_places(attached[0][2])]
+    backbone = load_backbone(recipe.variant, recipe.size)
+    known, kind, places = attach_head(recipe, backbone.get_layer(recipe.trunk_end).output)
+    known, kind = (
+        layers.Dense(1, kernel_initializer="ones", name=name)(x) for name, x in ((_KNOWN, known), (_TYPE, kind))
+    )
+    outputs = [share_out(known, kind), show_places(places)]
     network = keras.Model(backbone.input, outputs, name="bone_fracture_classifier")
-    for number, (_, head) in enumerate(heads):
-        copy_weights(backbone, network, _prefix(number))
-        copy_weights(head, network, _prefix(number))
+    copy_weights(backbone, network)
+    copy_weights(head, network)
     if calibration:
         calibrate(network, calibration)
     return network
 
 
-def copy_weights(source: keras.Model, target: keras.Model, prefix: str = "") -> None:
-    """Copy the weights of every layer that the target knows by the same name behind the prefix."""
-    names = {f"{prefix}{layer.name}": layer for layer in source.layers}
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy the weights of every layer that the target knows by the same name."""
+    names = {layer.name: layer for layer in source.layers}
     for layer in target.layers:
         if layer.weights and layer.name in names:
             layer.set_weights(names[layer.name].get_weights())
 
 
-def attach_head(recipe: Recipe, features: Tensor, prefix: str = "") -> _Logits:
+def attach_head(recipe: Recipe, features: Tensor) -> _Logits:
     """Attach the recipe's head to a map of features.
 
     Returns the image's log-odds of a fracture and of its being a fisura, (n, 1) each, and both again for each place,
     (n, rows, columns, 1).
     """
-    return _attach_linear(features, prefix) if recipe.head == "linear" else _attach_grid(recipe, features)
-
-
-def weigh(logits: Sequence[Tensor], name: str) -> Tensor:
-    """Attach a weighed sum of log-odds, (n, 1) each: (n, 1)."""
-    together = layers.Concatenate()(logits) if len(logits) > 1 else logits[0]
-    return layers.Dense(1, kernel_initializer="ones", name=name)(together)
+    return _attach_linear(features) if recipe.head == "linear" else _attach_grid(recipe, features)
 
 
 def calibrate(network: keras.Model, calibration: Calibration) -> None:
-    """Put the calibration's lines into the two layers that weigh."""
+    """Put the calibration's lines into the network's last two layers with weights."""
     for name, line in ((_KNOWN, calibration.known), (_TYPE, calibration.type)):
-        network.get_layer(name).set_weights([np.reshape(line.scales, (-1, 1)), np.array([line.bias])])
+        network.get_layer(name).set_weights([np.array([[line.scale]]), np.array([line.bias])])
 
 
 def share_out(known: Tensor, kind: Tensor) -> Tensor:
@@ -114,26 +108,13 @@ def show_places(places: Sequence[Tensor]) -> Tensor:
     return layers.Concatenate(name=EVIDENCE)(maps)
 
 
-def _prefix(number: int) -> str:
-    return f"member_{number}_" if number else ""
-
-
-def _attach_to(backbone: keras.Model, recipe: Recipe, first: Recipe, prefix: str) -> _Logits:
-    """Attach a head to the backbone: the first to its own layers, a further one to copies of those it may not share."""
-    if not prefix:
-        return attach_head(recipe, backbone.get_layer(recipe.trunk_end).output)
-    blocks = range(_first_trained(first), len(blocks_of(recipe.variant)))
-    deep = add_blocks(backbone.get_layer(first.trunk_end).output, recipe.variant, blocks, prefix)
-    return attach_head(recipe, add_top(deep, prefix), prefix)
-
-
 def _first_trained(recipe: Recipe) -> int:
     return int(recipe.trunk_end.removeprefix("block_")) + 1
 
 
-def _attach_linear(features: Tensor, prefix: str) -> _Logits:
+def _attach_linear(features: Tensor) -> _Logits:
     """Attach a linear layer; a head trained on pooled features, one row and one column, is the same on the map."""
-    places = [layers.Conv2D(1, 1, name=f"{prefix}{name}")(features) for name in ("known", "type")]
+    places = [layers.Conv2D(1, 1, name=name)(features) for name in ("known", "type")]
     known, kind = (layers.GlobalAveragePooling2D()(logits) for logits in places)
     return known, kind, places
 

@@ -22,9 +22,9 @@ class UnfinishedRunError(Exception):
 class Outcome:
     """Out-of-fold answers, rows in the manifest's order.
 
-    `raw` are the members' own probabilities, (n, members, 3). `probabilities`, (n, 3), are calibrated, and
+    `raw` are the networks' own probabilities, (n, 3). `probabilities`, (n, 3), are calibrated, and
     `thresholds`, (n,), chosen, for each fold on the other folds' answers: what is scored here was tuned elsewhere.
-    `evidence`, (n, rows, columns, 2), is the first member's, and nan for images without a radiologist's box.
+    `evidence`, (n, rows, columns, 2), is nan for images without a radiologist's box.
     """
 
     raw: NDArray[np.float32]
@@ -43,20 +43,19 @@ class Outcome:
         return self.confidence >= self.thresholds
 
 
-def load_outcome(scores: Sequence[Path], entries: Sequence[Entry]) -> Outcome:
-    """Put the folds' scores of each member for the plain view together. Raises UnfinishedRunError."""
-    raw = load_members(scores, entries)
+def load_outcome(scores: Path, entries: Sequence[Entry]) -> Outcome:
+    """Put the folds' scores of a recipe for the plain view together. Raises UnfinishedRunError."""
+    raw = load_raw(scores, entries)
     probabilities = cross_calibrate(raw, entries)
     thresholds = _cross_choose(confidence(probabilities), entries)
-    return Outcome(raw, probabilities, thresholds, _load_evidence(scores[0], entries))
+    return Outcome(raw, probabilities, thresholds, _load_evidence(scores, entries))
 
 
-def load_members(scores: Sequence[Path], entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
-    """Return what each member says of a view: (n, members, 3), in the manifest's order. Raises UnfinishedRunError."""
-    said = np.empty((len(entries), len(scores), 3), np.float32)
-    for member, folder in enumerate(scores):
-        for part in _load_folds(folder, entries, view):
-            said[part["rows"], member] = part["probabilities"]
+def load_raw(scores: Path, entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
+    """Return what the folds' networks say of a view: (n, 3), in the manifest's order. Raises UnfinishedRunError."""
+    said = np.empty((len(entries), 3), np.float32)
+    for part in _load_folds(scores, entries, view):
+        said[part["rows"]] = part["probabilities"]
     return said
 
 

@@ -1,4 +1,4 @@
-"""Judges whether a candidate bears bfloat16 behind the layer that it names: `python -m training.precision --help`.
+"""Judges whether a recipe bears bfloat16 behind the layer that it names: `python -m training.precision --help`.
 
 Each fold's network, calibrated on the other folds, is compiled and run as the service does, in both formats, on the
 images that it has not seen. A processor without bfloat16 emulates it: the weights behind that layer and what each
@@ -27,7 +27,7 @@ from training.metrics import Floats, auc
 from training.network import PROBABILITIES
 from training.outcome import Outcome, load_outcome
 from training.prepare import CACHE, load_view
-from training.recipe import CANDIDATES, Candidate
+from training.recipe import RECIPES, Recipe
 from training.train import RUNS, SCORES
 from training.views import PLAIN
 
@@ -39,17 +39,17 @@ _BATCH: Final = 16
 Pair = tuple[Floats, Floats]  # probabilities in float32 and in bfloat16, (n, 3) each
 
 
-def score_both(candidate: Candidate, entries: Sequence[Entry], outcome: Outcome, runs: Path, cache: Path) -> Pair:
+def score_both(recipe: Recipe, entries: Sequence[Entry], outcome: Outcome, runs: Path, cache: Path) -> Pair:
     """Return what the folds' networks say of the images held back, rows in the manifest's order."""
-    pixels = load_view(cache, candidate.members[0].size, PLAIN)
+    pixels = load_view(cache, recipe.size, PLAIN)
     folds = np.array([entry.fold for entry in entries])
     exact, short = np.empty((len(entries), 3)), np.empty((len(entries), 3))
     for fold in np.unique(folds):
         others, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         calibration = fit_calibration(outcome.raw[others], take(entries, others))
-        network = build_network(candidate, runs, f"fold_{fold}", calibration)
+        network = build_network(recipe, runs, f"fold_{fold}", calibration)
         inputs = np.asarray(pixels[held], np.float32) / np.float32(255)
-        exact[held], short[held] = _run_both(network, candidate.bfloat16_after, inputs)
+        exact[held], short[held] = _run_both(network, recipe.bfloat16_after, inputs)
         print(f"fold {fold}: {len(held)} images", flush=True)
     return exact, short
 
@@ -103,22 +103,22 @@ def aucs(probabilities: Floats, entries: Sequence[Entry]) -> tuple[float, float]
 
 def main() -> None:
     """Print what bfloat16 changes, and whether that is allowed."""
-    parser = argparse.ArgumentParser(description="Compare a candidate in bfloat16 with itself in float32, out of fold.")
+    parser = argparse.ArgumentParser(description="Compare a recipe in bfloat16 with itself in float32, out of fold.")
     add_data_argument(parser)
-    parser.add_argument("--candidate", choices=CANDIDATES, default="grid")
+    parser.add_argument("--recipe", choices=RECIPES, default="grid")
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--scores", type=Path, default=SCORES)
     chosen = parser.parse_args()
-    candidate, entries = CANDIDATES[chosen.candidate], read_manifest(chosen.data)
-    outcome = load_outcome([chosen.scores / recipe.name for recipe in candidate.members], entries)
-    if not candidate.bfloat16_after:
-        parser.error(f"{candidate.name} names no layer behind which bfloat16 would do")
-    exact, short = score_both(candidate, entries, outcome, chosen.runs, chosen.cache)
+    recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
+    outcome = load_outcome(chosen.scores / recipe.name, entries)
+    if not recipe.bfloat16_after:
+        parser.error(f"{recipe.name} names no layer behind which bfloat16 would do")
+    exact, short = score_both(recipe, entries, outcome, chosen.runs, chosen.cache)
     flips = int(np.sum(verdicts(exact, outcome.thresholds) != verdicts(short, outcome.thresholds)))
     lost = [before - after for before, after in zip(aucs(exact, entries), aucs(short, entries), strict=True)]
     p50, p99, most = 100 * np.quantile(np.abs(exact - short).max(axis=1), [0.5, 0.99, 1])
-    title = f"bfloat16 behind {candidate.bfloat16_after} against float32, n = {len(entries):,} out of fold"
+    title = f"bfloat16 behind {recipe.bfloat16_after} against float32, n = {len(entries):,} out of fold"
     print(f"| {title} | | allowed |")
     print("| --- | --- | --- |")
     print(f"| verdicts that change | {flips} | under {MOST_FLIPS * len(entries):.1f} |")

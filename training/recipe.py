@@ -1,6 +1,6 @@
 """The networks that can be trained here: what stays frozen, what is trained, and how long."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from training.backbone import LITE0, Variant
@@ -11,6 +11,7 @@ class Recipe:
     """All that tells one trained network from another. Sizes in pixels, rates per step."""
 
     name: str
+    description: str  # for the model card
     variant: Variant
     size: tuple[int, int]
     trunk_end: str  # the last frozen layer; its output is computed once per view and cached
@@ -25,21 +26,13 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     place_weight: float  # of the loss that compares the evidence with the radiologists' boxes; 0: no such loss
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is judged and shipped: one recipe, or several in one network, their log-odds weighed out of fold."""
-
-    name: str
-    description: str  # for the model card
-    members: tuple[Recipe, ...]  # of one variant and size; the evidence is the first one's
     shows_evidence: bool  # ship the evidence as a second output
-    bfloat16_after: str = ""  # the layer behind which the service may run in bfloat16; see precision.py
+    bfloat16_after: str  # the layer behind which the service may run in bfloat16, or none; see precision.py
 
 
 BASELINE: Final = Recipe(
     name="baseline",
+    description="An EfficientNet-Lite0 with its ImageNet weights, and a linear layer on the mean of its features.",
     variant=LITE0,
     size=(320, 320),
     trunk_end="head_relu6",
@@ -54,9 +47,15 @@ BASELINE: Final = Recipe(
     learning_rate=1e-3,
     weight_decay=0.1,
     place_weight=0.0,
+    shows_evidence=False,  # its peak is at a radiologist's box less often than the centre of the image is
+    bfloat16_after="",
 )
 GRID: Final = Recipe(
     name="grid",
+    description=(
+        "An EfficientNet-Lite0 whose later blocks were trained further, with a head that gives evidence for each place "
+        "of 16 x 16 pixels, taught by radiologists' boxes where there are some, and a look at the whole."
+    ),
     variant=LITE0,
     size=(384, 384),
     trunk_end="block_4",
@@ -71,25 +70,7 @@ GRID: Final = Recipe(
     learning_rate=5e-4,
     weight_decay=0.05,
     place_weight=0.5,
+    shows_evidence=True,
+    bfloat16_after="block_4",
 )
-LINEAR: Final = replace(BASELINE, name="linear", size=GRID.size)
-RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE, GRID, LINEAR)}
-
-_FROZEN: Final = "An EfficientNet-Lite0 with its ImageNet weights, and a linear layer on the mean of its features."
-_GRID: Final = (
-    "An EfficientNet-Lite0 whose later blocks were trained further, with a head that gives evidence for each place of "
-    "16 x 16 pixels, taught by radiologists' boxes where there are some, and a look at the whole."
-)
-_TANDEM: Final = (
-    f"{_GRID} Beside it, on the same early blocks, the later blocks with their ImageNet weights and a linear layer on "
-    "the mean of their features, which errs on other images. Their log-odds are weighed out of fold."
-)
-CANDIDATES: Final = {
-    candidate.name: candidate
-    for candidate in (
-        # The linear map's peak is at a radiologist's box less often than the centre of the image is.
-        Candidate("baseline", _FROZEN, (BASELINE,), shows_evidence=False),
-        Candidate("grid", _GRID, (GRID,), shows_evidence=True, bfloat16_after=GRID.trunk_end),
-        Candidate("tandem", _TANDEM, (GRID, LINEAR), shows_evidence=True),
-    )
-}
+RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE, GRID)}

@@ -173,7 +173,7 @@ def score_split(recipe: Recipe, split: Split, entries: Sequence[Entry], view: st
     path = folders.scores / f"{split.name}.{view}.npz"
     if path.exists() or not len(split.score):
         return
-    network = join([(recipe, load_head(recipe, folders.run / f"{split.name}.weights.h5"))])
+    network = join(recipe, load_head(recipe, folders.run / f"{split.name}.weights.h5"))
     pixels = load_view(folders.cache, recipe.size, view)
     probabilities, evidence = score(network, pixels, split.score, f"{split.name} {view}")
     said: dict[str, Any] = {"rows": split.score, "probabilities": probabilities}
