@@ -6,7 +6,8 @@
 `time` takes about half a minute a model, on a drawn phantom; without a model, the shipped one and `crack_model`, which
 has an evidence output. `boxes` takes a second an image: occlusion and, where the network has it, evidence, against the
 boxes of FracAtlas, by the rule of training/heatmap.py (in the box, or nearer than half its diagonal). A network that
-learnt from these images flatters itself; `--fold` takes those of one fold, which the network must not have seen.
+learnt from these images flatters itself, and the shipped one learnt from all: `--fold` takes those of one fold, for a
+network that `python -m training.export --split fold_0 --output …` wrote without it.
 """
 
 import argparse
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("what", choices=["time", "boxes"])
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--images", type=int, default=150, help="at most so many, evenly spread")
-    parser.add_argument("--fold", type=int, help="of the manifest; the shipped network has not seen fold 0")
+    parser.add_argument("--fold", type=int, help="of the manifest, which the network has not seen")
     arguments = parser.parse_args()
     if arguments.what == "time":
         run_time(arguments.models)
