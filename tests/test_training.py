@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import hashlib
 import importlib.util
+import os
 import pickle
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from training.calibration import (
     confidence,
     cross_calibrate,
     fit_calibration,
+    log_odds,
 )
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
 from training.heatmap import drawn_peak, is_at_box
-from training.manifest import Box, Entry, ManifestError, likelihoods, read_manifest, weights
+from training.manifest import Box, Entry, ManifestError, digest_manifest, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
 from training.network import build_head, join, share_out
+from training.outcome import load_outcome
 from training.precision import emulate
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
@@ -34,6 +37,7 @@ from training.splits import fold_split, plan_left_out, plan_splits
 from training.train import Folders, draw_chances, negative_log_likelihood, place_loss, run_split, score_split
 from training.views import DAMAGES, MIRRORED, PLAIN
 
+ROOT = Path(__file__).parents[1]
 COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "original_label"]
 # Keras 3.15.1 copies TensorFlow variables in a way that NumPy 2 warns of, when it saves an .h5.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -331,3 +335,24 @@ def test_calibration_leaves_untyped_fractures_out():
     entries = [*make_entries(), *[make_entry("fracture_untyped", group=f"u{row}") for row in range(50)]]
     raw = np.random.default_rng(5).dirichlet([1, 1, 1], len(entries)).astype(np.float32)
     assert fit_calibration(raw, entries) == fit_calibration(raw[:400], entries[:400])
+
+
+def test_the_scores_in_the_repository_give_the_figures_of_the_card():
+    folder = os.environ.get("BONE_DATA_DIR")
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    if not folder or digest_manifest(Path(folder)) not in card:
+        pytest.skip("BONE_DATA_DIR names no folder with the manifest of the model card")
+    entries, scores = read_manifest(Path(folder)), ROOT / "training/scores/grid"
+    outcome = load_outcome(scores, entries)
+    labels = np.array([entry.label for entry in entries])
+    known, kind = log_odds(outcome.probabilities)
+    typed = np.isin(labels, ["fisura", "fractura"])
+    bones = np.array([entry.source == "fracatlas" for entry in entries])
+    fractured = np.array([entry.is_fractured for entry in entries])
+    rejected = np.mean(~outcome.accepted[labels == "other"])
+    for name, value in (
+        ("fisura against fractura, AUC", auc(kind[typed], labels[typed] == "fisura")),
+        ("fractured against normal in FracAtlas, AUC", auc(known[bones], fractured[bones])),
+        ("`other` rejected", rejected),
+    ):
+        assert f"| {name} | out of fold | {value:.3f} |" in card
