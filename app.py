@@ -31,6 +31,7 @@ from admission import Admission, AdmissionError, available_cores
 from compiled_engine import CompileError, ModelSource, UnfitError, import_openvino, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
+from file_structure import StructureError, check_structure
 from keras_engine import RebuildError, load_keras
 from logs import LOGGER, configure_logs
 from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
@@ -282,8 +283,12 @@ def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image, DecoderFacts]:
-    """Decode a file of any accepted format to an upright 8-bit image, L or RGB. Raise ImageError or DicomError."""
+    """Decode a file of any accepted format to an upright 8-bit image, L or RGB.
+
+    Raise StructureError, ImageError or DicomError.
+    """
     if not dicom.is_dicom(data):
+        check_structure(data)
         return preprocessing.decode_with_facts(data, max_pixels)
     image, facts = dicom.decode_with_facts(data, max_pixels, MIN_SIDE_PIXELS)
     return image, DecoderFacts(format="DICOM", rotated=0, mirrored=False, **facts._asdict())
@@ -419,7 +424,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | UploadError() | ImageError() | DicomError() | AdmissionError():
+        case RequestError() | UploadError() | ImageError() | StructureError() | DicomError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}

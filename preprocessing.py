@@ -1,10 +1,8 @@
 """From the bytes of an upload to the array that the network expects. Serving and training share every line."""
 
 import io
-import itertools
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,9 +16,9 @@ Scaling = Literal["unit", "none"]
 MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: each scan visits every pixel again
-MAX_SEGMENTS: Final = 20_000  # JPEG segments before the first scan, PNG chunks, or tags of a TIFF
 MAX_PAGES_COUNTED: Final = 100
-MAX_EXIF_BYTES: Final = 1_000_000
+MAX_EXIF_BYTES: Final = 200_000
+MAX_TILE_SIDE: Final = 1024  # of a TIFF, unless it is larger than half that itself
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
 BAND: Final = 16  # the part of an image's rows that nearly always shows that it is not blank
@@ -34,7 +32,6 @@ _SIGNATURES: Final = (
     (re.compile(rb"BM"), "BMP"),
 )
 ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"  # DICOM is decoded by a module of its own
-_JPEG_MARKERS_ALONE: Final = {bytes([kind]) for kind in (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))}
 _TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
 _MIRRORED: Final = (2, 4, 5, 7)
 _UPRIGHT: Final = {
@@ -98,7 +95,6 @@ def decode_with_facts(data: bytes, max_pixels: int) -> tuple[Image.Image, Decode
     the header, before any pixel is decoded), unreadable_image (damaged, or more work than a radiograph can be).
     """
     image_format = _recognise(data)
-    _check_structure(data, image_format)
     image = _open(data, image_format, max_pixels)
     stored = (image.height, image.width)
     turned_by_pillow = _orientation(image) if image_format == "TIFF" else 1  # while it loads a TIFF
@@ -179,74 +175,6 @@ def _recognise(data: bytes) -> str:
     raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
 
 
-def _check_structure(data: bytes, image_format: str) -> None:
-    """Refuse a small file that is long to read: of very many segments, chunks or tags, or EXIF in many pieces.
-
-    Pillow reads JPEG segments, PNG chunks and TIFF tags one by one in Python; 20 MB of empty ones would take it ten
-    seconds and more, and a TIFF's pages may share their tags. It copies all EXIF that it has for each further piece.
-    """
-    if image_format == "JPEG":
-        steps: Iterator[int] = _jpeg_segments(data)
-    elif image_format == "PNG":
-        steps = _png_chunks(data)
-    elif image_format == "TIFF":
-        steps = _tiff_tags(data)
-    else:
-        return
-    places = list(itertools.islice(steps, MAX_SEGMENTS + 1))
-    if len(places) > MAX_SEGMENTS or (image_format == "JPEG" and _exif_bytes(data, places) > MAX_EXIF_BYTES):
-        raise ImageError("unreadable_image")
-
-
-def _exif_bytes(data: bytes, segments: list[int]) -> int:
-    """Return how many bytes the EXIF segments of a JPEG claim together."""
-    starts = [
-        place for place in segments if data.startswith(b"\xff\xe1", place) and data[place + 4 : place + 8] == b"Exif"
-    ]
-    return sum(int.from_bytes(data[place + 2 : place + 4]) for place in starts)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[int]:
-    """Yield where each marker before the first scan begins, stepping as Pillow does; fill bytes count as markers."""
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        yield place
-        kind = data[place + 1 : place + 2]
-        if kind == b"\xff":
-            place += 1
-        elif kind in _JPEG_MARKERS_ALONE:
-            place += 2
-        else:
-            place += 2 + max(2, int.from_bytes(data[place + 2 : place + 4]))
-
-
-def _png_chunks(data: bytes) -> Iterator[int]:
-    """Yield where each chunk begins."""
-    place = 8
-    while place < len(data):
-        yield place
-        place += 12 + int.from_bytes(data[place : place + 4])
-
-
-def _tiff_tags(data: bytes) -> Iterator[int]:
-    """Yield where each tag begins, of as many pages as are counted; see TIFF 6.0, section 2, and BigTIFF."""
-    order = "<" if data.startswith(b"II") else ">"
-    is_big = 0x2B in data[2:4]
-    count, tag_bytes, pointer = (f"{order}Q", 20, f"{order}Q") if is_big else (f"{order}H", 12, f"{order}I")
-    place = 8 if is_big else 4
-    for _ in range(MAX_PAGES_COUNTED):
-        try:
-            (start,) = struct.unpack_from(pointer, data, place)
-            (tags,) = struct.unpack_from(count, data, start) if start else (0,)
-        except struct.error:  # the file ends before
-            return
-        if not tags:  # no page follows
-            return
-        first = start + struct.calcsize(count)
-        yield from range(first, first + tag_bytes * tags, tag_bytes)
-        place = first + tag_bytes * tags
-
-
 def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     """Read the header alone; refuse a size outside the limits before a pixel is decoded."""
     try:
@@ -255,9 +183,7 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
         raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6) from None
     except Exception as error:  # a damaged header raises whatever the format's parser runs into
         raise ImageError("unreadable_image") from error
-    if _scans(image, data) > min(MAX_JPEG_SCANS, max(1, MAX_SCANNED_PIXELS // (image.width * image.height))):
-        raise ImageError("unreadable_image")
-    if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+    if _is_laborious(image, data):
         raise ImageError("unreadable_image")
     if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
         raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
@@ -268,15 +194,39 @@ def _open(data: bytes, image_format: str, max_pixels: int) -> Image.Image:
     return image
 
 
+def _is_laborious(image: Image.Image, data: bytes) -> bool:
+    """Tell an image that costs more than its pixels: by very many scans, by EXIF, by tiles much larger than itself."""
+    scans = min(MAX_JPEG_SCANS, max(1, MAX_SCANNED_PIXELS // (image.width * image.height)))
+    tile = (_whole(image, TiffImagePlugin.TILEWIDTH, 0), _whole(image, TiffImagePlugin.TILELENGTH, 0))
+    return (
+        _scans(image, data) > scans
+        or len(image.info.get("exif", b"")) > MAX_EXIF_BYTES
+        or any(side > max(MAX_TILE_SIDE, 2 * own) for side, own in zip(tile, image.size, strict=True))
+    )
+
+
+def _whole(image: Image.Image, tag: int, default: int) -> int:
+    """Return a TIFF's tag that is one whole number above 0, else the default."""
+    value = getattr(image, "tag_v2", {}).get(tag)
+    return value if isinstance(value, int) and value > 0 else default
+
+
 def _scans(image: Image.Image, data: bytes) -> int:
     """Count the scans of a JPEG, or of the JPEG in a TIFF beyond the one of each strip or tile; else 0."""
     if image.format in ("JPEG", "MPO"):
         return _count_starts_of_scan(data)
     if "jpeg" in str(image.info.get("compression")):
-        tags: Any = getattr(image, "tag_v2", {})
-        parts = tags.get(TiffImagePlugin.STRIPOFFSETS) or tags.get(TiffImagePlugin.TILEOFFSETS) or (0,)
-        return _count_starts_of_scan(data) - len(parts) + 1
+        return _count_starts_of_scan(data) - _parts(image) + 1
     return 0
+
+
+def _parts(image: Image.Image) -> int:
+    """Count the strips or tiles of a TIFF by its sides, not by how many the file lists."""
+    rows = _whole(image, TiffImagePlugin.ROWSPERSTRIP, image.height)
+    width = _whole(image, TiffImagePlugin.TILEWIDTH, image.width)
+    height = _whole(image, TiffImagePlugin.TILELENGTH, rows)
+    planes = len(image.getbands()) if _whole(image, TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 else 1
+    return -(-image.width // width) * -(-image.height // height) * planes
 
 
 def _count_starts_of_scan(data: bytes) -> int:

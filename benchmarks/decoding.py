@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from werkzeug.test import EnvironBuilder
 
+import app
 import dicom
 import preprocessing
 import uploads
@@ -44,7 +45,7 @@ MAX_PIXELS = 50_000_000
 ENLARGED = (1, 2, 3, 5)
 STAGES: dict[str, tuple[tuple[ModuleType, str], ...]] = {
     "form": ((uploads, "one_image"),),
-    "open": ((preprocessing, "_check_structure"), (preprocessing, "_open"), (dicom, "_read")),
+    "open": ((app, "check_structure"), (preprocessing, "_open"), (dicom, "_read")),
     "pixels": ((preprocessing, "_load"), (dicom, "_first_frame")),
     "to 8 bits": ((preprocessing, "_to_8_bit"), (dicom, "_show")),
     "facts": ((preprocessing, "_orientation"), (preprocessing, "_frames"), (dicom, "_facts")),

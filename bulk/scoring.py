@@ -8,6 +8,7 @@ from typing import Any, Final
 from app import classify, decode, load
 from config import Config
 from dicom import DicomError
+from file_structure import StructureError
 from logs import LOGGER
 from prediction import OutputError, answer
 from preprocessing import ImageError
@@ -36,7 +37,7 @@ class Scorer:
         try:
             image, _ = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
             body = answer(classify(self._classifier, image), refusal="")
-        except (ImageError, DicomError) as error:
+        except (StructureError, ImageError, DicomError) as error:
             return row | {"error": error.code}
         except OSError:
             return row | {"error": "unreadable_file"}

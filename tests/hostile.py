@@ -71,6 +71,8 @@ def tiff(*tags: tuple[int, int, int, int], following: int = 0) -> bytes:
 def tiff_of(width: int, height: int, bits: int = 8, compression: int = 1, **more: int) -> bytes:
     tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, compression), (262, 3, 1, 1)]
     tags += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 100)]
+    if "tile" in more:
+        tags += [(322, 4, 1, more["tile"]), (323, 4, 1, more["tile"]), (324, 4, 1, 8), (325, 4, 1, 100)]
     return tiff(*tags, following=more.get("following", 0))
 
 
@@ -127,6 +129,7 @@ IMAGES: dict[str, bytes] = {
     "PNG of 300 tEXt chunks": small_png(*[TEXT["tEXt"]] * 300),
     "PNG with a colour profile of 60 MB": small_png(chunk(b"iCCP", b"p\0\0" + ZEROS)),
     "PNG with EXIF of 15 MB": small_png(chunk(b"eXIf", b"II*\0" + bytes(15_000_000))),
+    "PNG of 1,000 colour profiles": small_png(*[chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(1_000_000), 9))] * 1_000),
     "PNG of 100,000 empty chunks": small_png(*[chunk(b"teST", b"")] * 100_000),
     "PNG that claims a billion frames": small_png(chunk(b"acTL", struct.pack(">II", 10**9, 0))),
     "PNG of 300 frames": frames("PNG", 300),
@@ -143,6 +146,9 @@ IMAGES: dict[str, bytes] = {
     "JPEG of 10 MB of EXIF": encoded(SMALL, "JPEG")[:2]
     + (b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)) * 150
     + encoded(SMALL, "JPEG")[2:],
+    "JPEG of 300 frame headers of 21,000 components": encoded(SMALL, "JPEG")[:2]
+    + (b"\xff\xc0\xff\xff\x08\0\x60\0\x40\xff" + bytes(65_527)) * 300
+    + encoded(SMALL, "JPEG")[2:],
     "JPEG of 5 million empty segments": encoded(SMALL, "JPEG")[:2] + b"\xff\xfe\0\2" * 4_900_000,
     "JPEG of 19 million fill bytes": encoded(SMALL, "JPEG")[:2] + b"\xff" * 19_000_000,
     "JPEG of 9 million escaped bytes": encoded(SMALL, "JPEG")[:2] + b"\xff\0" * 9_500_000,
@@ -155,6 +161,12 @@ IMAGES: dict[str, bytes] = {
     "TIFF, deflated, that claims 100 megapixels": tiff_of(10_000, 10_000, compression=8),
     "TIFF whose pages go round in a circle": endless_pages(),
     "TIFF of 100 pages that share 65,535 tags": pages_that_share_tags(100),
+    "TIFF of 1,000 tags that share 2 MB": tiff(
+        (256, 4, 1, 64), (257, 4, 1, 96), *[(50_000 + number, 7, 2_000_000, 8) for number in range(1_000)]
+    )
+    + bytes(2_000_000),
+    "TIFF of 2 million strips": tiff((256, 4, 1, 64), (257, 4, 1, 96), (273, 4, 2_000_000, 8)) + bytes(8_000_000),
+    "TIFF of a tile of 30,000 a side": tiff_of(64, 96, compression=8, tile=30_000),
     "TIFF of 300 pages": frames("TIFF", 300),
     "TIFF with a tag of 2^31 values": tiff((256, 4, 2**31, 8), (257, 4, 1, 64), (262, 3, 1, 1)),
     "TIFF with strips of 2^31 offsets": tiff(

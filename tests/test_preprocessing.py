@@ -5,7 +5,6 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile import pages_that_share_tags
 from phantoms import encoded, phantom
 from PIL import Image, ImageCms, ImageStat, TiffImagePlugin
 
@@ -504,25 +503,3 @@ def test_the_content_is_where_letterbox_puts_the_image(size):
     assert inputs[top : top + height, left : left + width].min() == 255
     assert np.count_nonzero(inputs) == height * width
     assert content_of(size, (48, 40), "stretch") == (0, 0, 48, 40)
-
-
-def test_exif_in_very_many_pieces_is_refused_before_pillow_puts_it_together(monkeypatch):
-    whole = encoded(phantom(), "JPEG")
-    pieces = (b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)) * 16
-    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked to read it"))
-    with pytest.raises(ImageError) as refused:
-        decode(whole[:2] + pieces + whole[2:], 50_000_000)
-    assert refused.value.code == "unreadable_image"
-
-
-@pytest.mark.parametrize("big_tiff", [False, True])
-def test_a_tiff_of_many_pages_is_read_and_one_whose_pages_share_very_many_tags_is_refused(monkeypatch, big_tiff):
-    pages = [Image.new("L", (40, 40), level) for level in range(99)]
-    good = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], big_tiff=big_tiff)
-    assert decode_with_facts(good, LIMIT)[1].frames == 99
-    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked to read it"))
-    with pytest.raises(ImageError) as refused:
-        decode(pages_that_share_tags(99), LIMIT)
-    assert refused.value.code == "unreadable_image"
-    with pytest.raises(ImageError):
-        decode(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60), LIMIT)
