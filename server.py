@@ -8,6 +8,7 @@ import ctypes
 import functools
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,14 +20,14 @@ from typing import Any, Final, NamedTuple, cast
 from waitress import wasyncore
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import WSGITask
 from waitress.utilities import BadRequest
 
 CONNECTION_LIMIT: Final = 2_000
 SPARE_FILES: Final = 100  # open files besides connections
-MAX_HEADER_BYTES: Final = 64_000
+MAX_HEADER_BYTES: Final = 16_000
 MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
 MAX_UNSENT_BYTES: Final = 64_000_000
@@ -41,6 +42,9 @@ MAX_CHUNK_LINE_BYTES: Final = 8_000
 POLL_SECONDS: Final = 0.25
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 20), (-1, 1 << 20))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 SHED_HEADER: Final = "X_BODY_SHED"
+REQUEST_LINE: Final = re.compile(rb"[^ ]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+MAX_SPACE_BYTES: Final = 255  # in a row; a line break that is followed by a space is part of the row
+TOO_MUCH_SPACE: Final = re.compile(rb"(?<![ \t\r\n])[ \t\r\n]{%d}" % (MAX_SPACE_BYTES + 1))
 
 
 class ServerError(Exception):
@@ -276,6 +280,15 @@ class _CappedBuffer(OverflowableBuffer):
         self._budget.give(held)
 
 
+def _check_header(header: bytes) -> None:
+    """Raise ParsingError for what waitress's regular expressions take quadratic time to read: minutes, for 60 kB."""
+    request_line = header.partition(b"\r\n")[0].rstrip()
+    if not REQUEST_LINE.fullmatch(request_line):
+        raise ParsingError("The request line must be a method, an address and a version.")
+    if TOO_MUCH_SPACE.search(header):
+        raise ParsingError(f"A header may not hold more than {MAX_SPACE_BYTES} spaces in a row.")
+
+
 class _Parser(HTTPRequestParser):
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
@@ -292,6 +305,7 @@ class _Parser(HTTPRequestParser):
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
+        _check_header(header_plus)
         super().parse_header(header_plus)
         headers = cast("dict[str, str]", self.headers)
         adj = cast("Any", self.adj)

@@ -257,6 +257,43 @@ def test_the_line_of_a_chunk_may_not_grow_without_end(server):
         assert receive(connection).startswith(b"HTTP/1.1 400")
 
 
+def answer_to(server, raw):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(raw)
+        return receive(connection)
+
+
+@pytest.mark.parametrize("spaces", [b" " * 256, b" \t" * 128, (b" " * 100 + b"\r\n") * 3 + b" "])
+@pytest.mark.parametrize("ending", [b"", b"a", b"\x01"])
+def test_a_header_of_spaces_is_refused_before_it_is_matched(server, spaces, ending):
+    answer = answer_to(server, b"GET /health HTTP/1.1\r\nConnection: close\r\nX:" + spaces + ending + b"\r\n\r\n")
+    assert b" 400 Bad Request" in answer
+    assert b"255 spaces in a row" in answer
+
+
+def test_a_header_may_hold_spaces_and_be_folded(server):
+    header = b"X: a" + b" " * 200 + b"b\r\n " + b" " * 200 + b"c\r\n"
+    assert answer_to(server, b"GET /health HTTP/1.1\r\nConnection: close\r\n" + header * 20 + b"\r\n").startswith(
+        b"HTTP/1.1 200 "
+    )
+
+
+@pytest.mark.parametrize("line", [b"GET x://" + b"1" * 100 + b" x HTTP/1.1", b"GET", b"GET /health  HTTP/1.1"])
+def test_a_request_line_is_refused_before_it_is_matched(server, line):
+    assert b"The request line must be" in answer_to(server, line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("line", [b"GET http://1234567/health HTTP/1.1", b"GET /health HTTP/1.1  ", b"GET /health"])
+def test_a_request_line_may_hold_a_host_or_end_in_spaces_or_without_a_version(server, line):
+    assert b" 200 OK" in answer_to(server, line + b"\r\nConnection: close\r\n\r\n")
+
+
+def test_a_header_has_a_limit_of_bytes(server):
+    start = b"GET /health HTTP/1.1\r\nConnection: close\r\nX: "
+    assert b" 200 OK" in answer_to(server, start + b"a" * 15_900 + b"\r\n\r\n")
+    assert b" 431 " in answer_to(server, start + b"a" * 16_000 + b"\r\n\r\n")
+
+
 def test_bodies_together_hold_no_more_memory_than_the_budget():
     budget, shed = _Budget(100), []
     first, second = (_CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))
