@@ -39,6 +39,8 @@ PACE_BYTES: Final = 100_000  # in each stretch of PACE_SECONDS
 SMALL_BODY_BYTES: Final = 2_000_000
 SHARE_FOR_SMALL_BODIES: Final = 0.25  # of the budget: large bodies that are slow to come cannot shut all others out
 MAX_CHUNK_LINE_BYTES: Final = 8_000
+MAX_CHUNKED_RATIO: Final = 1.25  # of the bytes that arrive to those of the body: 24 bytes in a chunk, on average
+FREE_CHUNKED_BYTES: Final = 64_000  # before that counts
 POLL_SECONDS: Final = 0.25
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 20), (-1, 1 << 20))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 SHED_HEADER: Final = "X_BODY_SHED"
@@ -298,11 +300,20 @@ class _Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         consumed = super().received(data)
-        body = cast("Any", self.body_rcv)
-        if self.chunked and max(len(body.control_line), len(body.trailer)) > MAX_CHUNK_LINE_BYTES:
-            self.error = BadRequest("The line of a chunk is too long.")
+        fault = self._fault_of_chunks() if self.chunked else None
+        if fault:
+            self.error = BadRequest(fault)
             self.completed = True
         return consumed
+
+    def _fault_of_chunks(self) -> str | None:
+        """Say what makes the chunks costlier to take apart than a body is worth; waitress sets no limit."""
+        body = cast("Any", self.body_rcv)
+        if max(len(body.control_line), len(body.trailer)) > MAX_CHUNK_LINE_BYTES:
+            return "The line of a chunk is too long."
+        if self.body_bytes_received > MAX_CHUNKED_RATIO * len(body) + FREE_CHUNKED_BYTES:
+            return "The chunks are too small."
+        return None
 
     def parse_header(self, header_plus: bytes) -> None:
         _check_header(header_plus)

@@ -263,6 +263,21 @@ def answer_to(server, raw):
         return receive(connection)
 
 
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("chunks", [b"\r\n" * 32_001, b"1\r\na\r\n" * 13_474, b"5\r\nabcde\r\n" * 17_067])
+def test_chunks_that_hold_next_to_nothing_are_refused(server, chunks):
+    assert b"The chunks are too small." in answer_to(server, CHUNKED + chunks)
+
+
+@pytest.mark.parametrize("chunks", [b"1\r\na\r\n" * 10_000, (b"32\r\n" + b"a" * 50 + b"\r\n") * 10_000])
+def test_a_body_in_small_chunks_is_read(server, chunks):
+    assert b"unsupported_image" in answer_to(server, CHUNKED + chunks + b"0\r\n\r\n")
+
+
 @pytest.mark.parametrize("spaces", [b" " * 256, b" \t" * 128, (b" " * 100 + b"\r\n") * 3 + b" "])
 @pytest.mark.parametrize("ending", [b"", b"a", b"\x01"])
 def test_a_header_of_spaces_is_refused_before_it_is_matched(server, spaces, ending):
