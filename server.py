@@ -317,7 +317,10 @@ class _Parser(HTTPRequestParser):
 
     def parse_header(self, header_plus: bytes) -> None:
         _check_header(header_plus)
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # a host in brackets that is no address; a length of more digits than Python reads
+            raise ParsingError("The address or the Content-Length is invalid.") from None
         headers = cast("dict[str, str]", self.headers)
         adj = cast("Any", self.adj)
         headers.pop(SHED_HEADER, None)

@@ -303,6 +303,18 @@ def test_a_request_line_may_hold_a_host_or_end_in_spaces_or_without_a_version(se
     assert b" 200 OK" in answer_to(server, line + b"\r\nConnection: close\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /predict HTTP/1.1\r\nContent-Length: " + b"9" * 5_000,
+        b"POST /predict HTTP/1.1\r\nContent-Length: -1",
+        b"GET http://[::1/health HTTP/1.1\r\nHost: a",
+    ],
+)
+def test_a_length_or_an_address_that_is_none_is_answered(server, raw):
+    assert b" 400 Bad Request" in answer_to(server, raw + b"\r\n\r\n")
+
+
 def test_a_header_has_a_limit_of_bytes(server):
     start = b"GET /health HTTP/1.1\r\nConnection: close\r\nX: "
     assert b" 200 OK" in answer_to(server, start + b"a" * 15_900 + b"\r\n\r\n")
