@@ -1,7 +1,8 @@
 """A WSGI application -> a bound server that answers in threads and, asked to stop, finishes what is in flight.
 
-waitress does the serving. Ours are two things: a body over the limit is counted and thrown away, so that the
-application can refuse it in its own words, and a stop waits for the requests that were in flight when it came.
+waitress does the serving. Ours are three things: a body over the limit is counted and thrown away, so that the
+application can refuse it in its own words; what would keep the one thread that reads busy for long is refused; and a
+stop waits for the requests that were in flight when it came.
 """
 
 import ctypes
