@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import h5py
 
+SUFFIXES: Final = (".h5", ".hdf5")
 MAX_FILE_BYTES: Final = 2_000_000_000
 MAX_DATASET_BYTES: Final = 2_000_000_000
 MAX_CONFIG_CHARACTERS: Final = 50_000_000
@@ -106,6 +107,7 @@ def _entry(path: Path, cache: Path) -> Path | None:
     try:
         if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
             return None
+        _check_suffix(path)
         facts = (_check_sha256(path), Path(__file__).read_bytes(), h5py.__version__)
     except (ModelError, OSError):
         return None
@@ -143,6 +145,7 @@ def read_model_file(path: Path) -> ModelFile:
     _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
     sha256 = _check_sha256(path)
     _require(h5py.is_hdf5(path), "it is no HDF5 file; save the model with model.save('name.h5').")
+    _check_suffix(path)
     with h5py.File(path, "r") as file:
         _check_objects(file)
         config = _read_config(file)
@@ -158,6 +161,11 @@ def _require(condition: bool, message: str) -> None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _check_suffix(path: Path) -> None:
+    """Refuse a name by which Keras would take the file for something else: `.keras` is a zip, which HDF5 may hold."""
+    _require(path.suffix.lower() in SUFFIXES, "it is an HDF5 file, so its name must end in .h5 or .hdf5; rename it.")
 
 
 def _check_sha256(path: Path) -> str:

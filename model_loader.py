@@ -306,10 +306,11 @@ def _read_golden(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
         try:
             inputs, outputs = file["bone_golden/inputs"], file["bone_golden/outputs"]
             plain = inputs.dtype == np.uint8 and outputs.dtype == np.float32
+            small = inputs.nbytes + outputs.nbytes <= MAX_GOLDEN_BYTES
             _require(
-                plain and inputs.ndim == 4 and outputs.ndim == 2 and inputs.nbytes <= MAX_GOLDEN_BYTES,
-                "its golden inputs must be uint8 (n, height, width, channels) of at most "
-                f"{MAX_GOLDEN_BYTES:,} bytes, and its golden outputs float32 (n, outputs).",
+                plain and small and inputs.ndim == 4 and outputs.ndim == 2,
+                "its golden inputs must be uint8 (n, height, width, channels), the outputs float32 (n, outputs), both "
+                f"together at most {MAX_GOLDEN_BYTES:,} bytes.",
             )
             return inputs[()], outputs[()]
         except (KeyError, TypeError, AttributeError):

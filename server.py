@@ -1,13 +1,15 @@
 """A WSGI application -> a bound server that answers in threads and, asked to stop, finishes what is in flight.
 
-waitress does the serving. Ours are two things: a body over the limit is counted and thrown away, so that the
-application can refuse it in its own words, and a stop waits for the requests that were in flight when it came.
+waitress does the serving. Ours are three things: a body over the limit is counted and thrown away, so that the
+application can refuse it in its own words; what would keep the one thread that reads busy for long is refused; and a
+stop waits for the requests that were in flight when it came.
 """
 
 import ctypes
 import functools
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,14 +21,14 @@ from typing import Any, Final, NamedTuple, cast
 from waitress import wasyncore
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import WSGITask
 from waitress.utilities import BadRequest
 
 CONNECTION_LIMIT: Final = 2_000
 SPARE_FILES: Final = 100  # open files besides connections
-MAX_HEADER_BYTES: Final = 64_000
+MAX_HEADER_BYTES: Final = 16_000
 MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
 MAX_UNSENT_BYTES: Final = 64_000_000
@@ -38,9 +40,14 @@ PACE_BYTES: Final = 100_000  # in each stretch of PACE_SECONDS
 SMALL_BODY_BYTES: Final = 2_000_000
 SHARE_FOR_SMALL_BODIES: Final = 0.25  # of the budget: large bodies that are slow to come cannot shut all others out
 MAX_CHUNK_LINE_BYTES: Final = 8_000
+MAX_CHUNKED_RATIO: Final = 1.25  # of the bytes that arrive to those of the body: 24 bytes in a chunk, on average
+FREE_CHUNKED_BYTES: Final = 64_000  # before that counts
 POLL_SECONDS: Final = 0.25
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 20), (-1, 1 << 20))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 SHED_HEADER: Final = "X_BODY_SHED"
+REQUEST_LINE: Final = re.compile(rb"[^ ]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+MAX_SPACE_BYTES: Final = 255  # in a row; a line break that is followed by a space is part of the row
+TOO_MUCH_SPACE: Final = re.compile(rb"(?<![ \t\r\n])[ \t\r\n]{%d}" % (MAX_SPACE_BYTES + 1))
 
 
 class ServerError(Exception):
@@ -276,6 +283,15 @@ class _CappedBuffer(OverflowableBuffer):
         self._budget.give(held)
 
 
+def _check_header(header: bytes) -> None:
+    """Raise ParsingError for what waitress's regular expressions take quadratic time to read: minutes, for 60 kB."""
+    request_line = header.partition(b"\r\n")[0].rstrip()
+    if not REQUEST_LINE.fullmatch(request_line):
+        raise ParsingError("The request line must be a method, an address and a version.")
+    if TOO_MUCH_SPACE.search(header):
+        raise ParsingError(f"A header may not hold more than {MAX_SPACE_BYTES} spaces in a row.")
+
+
 class _Parser(HTTPRequestParser):
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
@@ -285,14 +301,27 @@ class _Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         consumed = super().received(data)
-        body = cast("Any", self.body_rcv)
-        if self.chunked and max(len(body.control_line), len(body.trailer)) > MAX_CHUNK_LINE_BYTES:
-            self.error = BadRequest("The line of a chunk is too long.")
+        fault = self._fault_of_chunks() if self.chunked else None
+        if fault:
+            self.error = BadRequest(fault)
             self.completed = True
         return consumed
 
+    def _fault_of_chunks(self) -> str | None:
+        """Say what makes the chunks costlier to take apart than a body is worth; waitress sets no limit."""
+        body = cast("Any", self.body_rcv)
+        if max(len(body.control_line), len(body.trailer)) > MAX_CHUNK_LINE_BYTES:
+            return "The line of a chunk is too long."
+        if self.body_bytes_received > MAX_CHUNKED_RATIO * len(body) + FREE_CHUNKED_BYTES:
+            return "The chunks are too small."
+        return None
+
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        _check_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # a host in brackets that is no address; a length of more digits than Python reads
+            raise ParsingError("The address or the Content-Length is invalid.") from None
         headers = cast("dict[str, str]", self.headers)
         adj = cast("Any", self.adj)
         headers.pop(SHED_HEADER, None)

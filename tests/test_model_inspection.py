@@ -408,6 +408,20 @@ def test_a_cache_that_cannot_be_written_is_done_without(file, tmp_path):
     assert inspect_model(file, tmp_path / "cache") == inspect_model(file)
 
 
+def test_a_file_of_two_kinds_is_refused_under_the_name_of_the_other(file, tmp_path):
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("config.json", "{}")
+    found = inspect_model(file, tmp_path / "cache")
+    for name in ("model.keras", "model.KERAS", "model", "h5"):
+        other = Path(shutil.copy(file, tmp_path / name))
+        with pytest.raises(
+            ModelError, match=r"it is an HDF5 file, so its name must end in \.h5 or \.hdf5; rename it\.$"
+        ):
+            inspect_model(other, tmp_path / "cache")
+    for name in ("model.hdf5", "MODEL.H5"):
+        assert inspect_model(Path(shutil.copy(file, tmp_path / name))) == found
+
+
 def test_a_folder_is_no_model(tmp_path):
     with pytest.raises(ModelError, match="there is no such file"):
         inspect_model(tmp_path)

@@ -248,6 +248,15 @@ def test_golden_inputs_of_another_kind_or_of_absurd_size_are_refused(file):
         load_file(file)
 
 
+def test_golden_outputs_of_absurd_size_are_refused_unread(file):
+    write_golden(file, np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 2), np.float32))
+    with h5py.File(file, "a") as opened:
+        del opened["bone_golden/outputs"]
+        opened["bone_golden"].create_dataset("outputs", (8_000_000, 2), "f4", chunks=(10**5, 2), compression="gzip")
+    with pytest.raises(MisfitError, match=r"both together at most 50,000,000 bytes\.$"):
+        load_classifier(file, ShortNetwork(0.02), {}, {"threshold": 0.9}, keras_version="3", sha256="0")
+
+
 def test_damaged_weights_are_refused(tmp_path):
     model = brightness_model()
     model.layers[-1].set_weights([np.full((3, 2), np.nan), np.zeros(2)])

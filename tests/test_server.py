@@ -257,6 +257,70 @@ def test_the_line_of_a_chunk_may_not_grow_without_end(server):
         assert receive(connection).startswith(b"HTTP/1.1 400")
 
 
+def answer_to(server, raw):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(raw)
+        return receive(connection)
+
+
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("chunks", [b"\r\n" * 32_001, b"1\r\na\r\n" * 13_474, b"5\r\nabcde\r\n" * 17_067])
+def test_chunks_that_hold_next_to_nothing_are_refused(server, chunks):
+    assert b"The chunks are too small." in answer_to(server, CHUNKED + chunks)
+
+
+@pytest.mark.parametrize("chunks", [b"1\r\na\r\n" * 10_000, (b"32\r\n" + b"a" * 50 + b"\r\n") * 10_000])
+def test_a_body_in_small_chunks_is_read(server, chunks):
+    assert b"unsupported_image" in answer_to(server, CHUNKED + chunks + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("spaces", [b" " * 256, b" \t" * 128, (b" " * 100 + b"\r\n") * 3 + b" "])
+@pytest.mark.parametrize("ending", [b"", b"a", b"\x01"])
+def test_a_header_of_spaces_is_refused_before_it_is_matched(server, spaces, ending):
+    answer = answer_to(server, b"GET /health HTTP/1.1\r\nConnection: close\r\nX:" + spaces + ending + b"\r\n\r\n")
+    assert b" 400 Bad Request" in answer
+    assert b"255 spaces in a row" in answer
+
+
+def test_a_header_may_hold_spaces_and_be_folded(server):
+    header = b"X: a" + b" " * 200 + b"b\r\n " + b" " * 200 + b"c\r\n"
+    assert answer_to(server, b"GET /health HTTP/1.1\r\nConnection: close\r\n" + header * 20 + b"\r\n").startswith(
+        b"HTTP/1.1 200 "
+    )
+
+
+@pytest.mark.parametrize("line", [b"GET x://" + b"1" * 100 + b" x HTTP/1.1", b"GET", b"GET /health  HTTP/1.1"])
+def test_a_request_line_is_refused_before_it_is_matched(server, line):
+    assert b"The request line must be" in answer_to(server, line + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("line", [b"GET http://1234567/health HTTP/1.1", b"GET /health HTTP/1.1  ", b"GET /health"])
+def test_a_request_line_may_hold_a_host_or_end_in_spaces_or_without_a_version(server, line):
+    assert b" 200 OK" in answer_to(server, line + b"\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /predict HTTP/1.1\r\nContent-Length: " + b"9" * 5_000,
+        b"POST /predict HTTP/1.1\r\nContent-Length: -1",
+        b"GET http://[::1/health HTTP/1.1\r\nHost: a",
+    ],
+)
+def test_a_length_or_an_address_that_is_none_is_answered(server, raw):
+    assert b" 400 Bad Request" in answer_to(server, raw + b"\r\n\r\n")
+
+
+def test_a_header_has_a_limit_of_bytes(server):
+    start = b"GET /health HTTP/1.1\r\nConnection: close\r\nX: "
+    assert b" 200 OK" in answer_to(server, start + b"a" * 15_900 + b"\r\n\r\n")
+    assert b" 431 " in answer_to(server, start + b"a" * 16_000 + b"\r\n\r\n")
+
+
 def test_bodies_together_hold_no_more_memory_than_the_budget():
     budget, shed = _Budget(100), []
     first, second = (_CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))

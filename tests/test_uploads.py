@@ -109,6 +109,14 @@ def test_a_body_is_recognised_by_its_bytes_not_by_its_type(client):
     assert client.post("/predict", data=film(250), content_type="text/plain").json["code"] == "missing_image"
 
 
+def test_of_a_urlencoded_form_nothing_is_read(client):
+    body = io.BytesIO(b"image=%61" * 1_000)
+    for path in ("/predict", "/predict/batch"):
+        answer = client.post(path, input_stream=body, content_type="application/x-www-form-urlencoded")
+        assert (answer.status_code, answer.json["code"]) == (400, "missing_image")
+    assert body.tell() == 0
+
+
 def test_a_body_of_its_own_has_the_limit_of_an_image():
     client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.1"}), Service(make_classifier())).test_client()
     for size in (100_001, 200_000):
