@@ -6,6 +6,7 @@ switched off, and no exception of its goes further, since their texts quote the 
 
 import functools
 import logging
+import math
 import struct
 import warnings
 import zlib
@@ -18,7 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are stored as
-MAX_READS: Final = 100_000  # elements, items and fragments of a file; a radiograph has some hundreds
+MAX_READS: Final = 20_000  # elements, items and fragments of a file; a radiograph has some hundreds
+MAX_SEQUENCE_READS: Final = 1_000  # of a sequence of look-up tables, which has some tens
+MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a value; the longest of a radiograph has 64
+MAX_CHARACTER_SET_BYTES: Final = 64
+MAX_TABLE_BYTES: Final = 2 * 65_536
 MAX_JPEG_SCANS: Final = 64
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 ROWS_AT_ONCE: Final = 64  # looked up: NumPy turns samples into indices of 8 bytes
@@ -35,9 +40,17 @@ _ELEMENTS: Final = (
     " Columns BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope ModalityLUTSequence"
     " WindowCenter WindowWidth VOILUTFunction VOILUTSequence RedPaletteColorLookupTableDescriptor"
     " GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData"
-    " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTableLengths"
-    " PixelData".split()
+    " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData PixelData".split()
 )
+_SEQUENCES: Final = ("ModalityLUTSequence", "VOILUTSequence")
+_BYTES: Final = (
+    None,
+    "OB",
+    "OW",
+    "UN",
+    "US",
+)  # of a long value: what pydicom leaves as bytes, and US, of 64 kB at most
+_CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little and big endian
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _EXPLICIT: Final = "1.2.840.10008.1.2.1"
 _NATIVE: Final = (_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED)
@@ -119,19 +132,33 @@ def _pydicom() -> Any:
 class _Source(BytesIO):
     """A file in memory that refuses endless reading and remembers being asked for more than it holds."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_reads: int = MAX_READS) -> None:
         super().__init__(data)
         self._size = len(data)
-        self._reads = 0
+        self._reads_left = max_reads
+        self._max_bytes: float = math.inf
         self._came_up_short = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._reads += 1
-        if self._reads > MAX_READS:
+        self._reads_left -= 1
+        if self._reads_left < 0 or (size or 0) > self._max_bytes:
             raise DicomError("unreadable_image")
         found = super().read(size)
+        self._max_bytes = math.inf
+        if size == 8 and found.startswith(_CHARACTER_SET):
+            self._limit_character_set(found)
         self._came_up_short |= 0 < len(found) < (size or 0)
         return found
+
+    def _limit_character_set(self, header: bytes) -> None:
+        """Refuse a SpecificCharacterSet that is too long: pydicom looks each of its values up while it reads."""
+        order = "<" if header.startswith(_CHARACTER_SET[0]) else ">"
+        (length,) = (
+            struct.unpack(order + "H", header[6:]) if header[4:6] == b"CS" else struct.unpack(order + "I", header[4:])
+        )
+        if length > MAX_CHARACTER_SET_BYTES:
+            raise DicomError("unreadable_image")
+        self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length may look like CS and a short one
 
     @property
     def is_truncated(self) -> bool:
@@ -165,10 +192,40 @@ def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any =
     tags = [pydicom.tag.Tag(name) for name in _ELEMENTS]
     found = {}
     for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
-        found[element.tag] = element
+        if element.tag in tags:
+            found[element.tag] = _judged(element, pydicom.datadict.keyword_for_tag(element.tag))
         if element.tag == pydicom.tag.Tag("PixelData"):
             break
-    return pydicom.dataset.FileMetaDataset(found) if stop_when else pydicom.Dataset(found)
+    dataset = pydicom.dataset.FileMetaDataset() if stop_when else pydicom.Dataset()
+    dataset.update(found)  # one by one: what is in a sequence learns so whether samples are signed
+    return dataset
+
+
+def _judged(element: Any, name: str) -> Any:
+    """Return an element whose value pydicom may convert: no longer than its kind is, a sequence read with a limit."""
+    if name in _SEQUENCES:
+        return _sequence(element) if element.is_raw else element
+    if name.endswith("Data"):
+        _require_bytes(element, None if name == "PixelData" else MAX_TABLE_BYTES)
+    elif not element.is_raw or len(element.value or b"") > MAX_VALUE_BYTES:
+        raise DicomError("unreadable_image")
+    return element
+
+
+def _require_bytes(element: Any, max_bytes: int | None) -> None:
+    """Refuse a table or pixels that pydicom would take apart, and a table longer than any."""
+    is_long = max_bytes is not None and len(element.value or b"") > max_bytes
+    if not element.is_raw or element.VR not in _BYTES or is_long:
+        raise DicomError("unreadable_image")
+
+
+def _sequence(element: Any) -> Any:
+    from pydicom.filereader import read_sequence  # noqa: PLC0415
+
+    data = element.value or b""
+    source = _Source(data, MAX_SEQUENCE_READS)
+    items = read_sequence(source, element.is_implicit_VR, element.is_little_endian, len(data), "iso8859")
+    return _pydicom().dataelem.DataElement(element.tag, "SQ", items)
 
 
 def _inflate(data: bytes, max_pixels: int) -> bytes:
@@ -369,6 +426,8 @@ def _modality_values(dataset: Any, stored: NDArray[np.int64]) -> tuple[NDArray[A
 
 def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
     """Return what a look-up table gives for each value, and its white; values off its ends take its ends."""
+    _judged(item.get_item("LUTDescriptor"), "LUTDescriptor")
+    _judged(item.get_item("LUTData"), "LUTData")
     _, first, bits = item.LUTDescriptor
     data = item.LUTData
     if isinstance(data, bytes):

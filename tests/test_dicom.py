@@ -357,6 +357,108 @@ def test_endless_fragments_are_not_put_together():
     assert time.perf_counter() - started < 5
 
 
+def element(tag, representation, value, undefined=False):
+    """Return an element of explicit VR, or of an implicit one where `representation` is None."""
+    length = 2**32 - 1 if undefined else len(value)
+    if representation is None:
+        return struct.pack("<HHI", *tag, length) + value
+    if representation in ("OB", "OW", "SQ", "UC"):
+        return struct.pack("<HH2sHI", *tag, representation.encode(), 0, length) + value
+    return struct.pack("<HH2sH", *tag, representation.encode(), length) + value
+
+
+def before_the_pixels(more, data=None):
+    data = data or dicom_file(RAMP)
+    place = data.rindex(b"\xe0\x7f\x10\0")
+    return data[:place] + more + data[place:]
+
+
+def item_of(value):
+    return element((0xFFFE, 0xE000), None, value)
+
+
+CHARACTER_SET, UNKNOWN, VOI_LUT = (0x0008, 0x0005), (0x0009, 0x1001), (0x0028, 0x3010)
+DESCRIPTOR, LUT_DATA, PIXELS, PALETTE_DATA = (0x0028, 0x3002), (0x0028, 0x3006), (0x7FE0, 0x0010), (0x0028, 0x1201)
+LONG, LONG_SET = b"1\\" * 600, element(CHARACTER_SET, "CS", b"X\\" * 40)
+END_OF_SEQUENCE = element((0xFFFE, 0xE0DD), None, b"")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        LONG_SET,
+        element(CHARACTER_SET, "UC", b"X\\" * 40),
+        element(UNKNOWN, "SQ", item_of(LONG_SET) + END_OF_SEQUENCE, undefined=True),
+        element((0x0028, 0x1050), "DS", LONG),
+        element((0x0028, 0x1053), "DS", LONG),
+        element((0x0028, 0x0008), "IS", LONG),
+        element((0x0008, 0x0060), "UC", LONG),
+        element((0x0028, 0x1101), "US", LONG),
+        element(PALETTE_DATA, "OW", bytes(140_000)),
+        element(PALETTE_DATA, "UC", LONG),
+        element(PIXELS, "UC", LONG),
+        element(PIXELS, "SQ", item_of(b"") * 600),
+        element(VOI_LUT, "SQ", item_of(b"") * 600),
+        element((0x0028, 0x3000), "SQ", item_of(b"") * 600),
+    ],
+    ids=lambda more: more[:6].hex(),
+)
+def test_a_value_of_too_many_parts_is_refused_while_the_file_is_read(monkeypatch, more):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    assert refusal(before_the_pixels(more))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("length", [500_000, 0x5343])  # the second is written as CS and a length of 0 would be
+def test_a_character_set_is_limited_in_an_implicit_file_too(monkeypatch, length):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    more = element(CHARACTER_SET, None, b"X" * length)
+    assert refusal(before_the_pixels(more, dicom_file(RAMP, IMPLICIT)))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("name", [b"ISO_IR 100", b"GBK ", b"\\ISO 2022 IR 87"])
+def test_ordinary_character_sets_are_taken(name):
+    explicit = before_the_pixels(element(CHARACTER_SET, "CS", name))
+    implicit = before_the_pixels(element(CHARACTER_SET, None, name), dicom_file(RAMP, IMPLICIT))
+    assert [decode(data, LIMIT, 32).size for data in (explicit, implicit)] == [(64, 48)] * 2
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        element(DESCRIPTOR, "UC", LONG),
+        element(DESCRIPTOR, "US", struct.pack("<3H", 256, 0, 8)) + element(LUT_DATA, "UC", LONG),
+        element(DESCRIPTOR, "US", struct.pack("<3H", 256, 0, 8)) + element(LUT_DATA, "SQ", item_of(b"") * 600),
+    ],
+)
+def test_a_look_up_table_of_too_many_parts_is_never_taken_apart(monkeypatch, table):
+    from pydicom import values
+
+    for kind in ("UC", "SQ"):
+        monkeypatch.setitem(values.converters, kind, lambda *_, **__: pytest.fail("it was taken apart"))
+    assert refusal(before_the_pixels(element(VOI_LUT, "SQ", item_of(table))))[0] == "unreadable_image"
+
+
+def test_a_modality_lut_of_undefined_length_learns_that_samples_are_signed():
+    data = dicom_file(BELOW, IMPLICIT, **TWELVE)
+    table = element(DESCRIPTOR, None, struct.pack("<Hhh", 4096, -2048, 12))
+    table += element(LUT_DATA, None, np.arange(4096).astype("<u2").tobytes())
+    more = element((0x0028, 0x3000), None, item_of(table) + END_OF_SEQUENCE, undefined=True)
+    assert np.max(np.abs(np.asarray(decode(before_the_pixels(more, data), LIMIT, 32)).astype(int) - RAMP)) <= 1
+
+
+def test_empty_items_are_not_read_to_their_end(monkeypatch):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    items = item_of(b"") * 15_000
+    data = before_the_pixels(element(UNKNOWN, "SQ", items + END_OF_SEQUENCE, undefined=True))
+    assert refusal(data)[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_ordinary_files_take_far_fewer_reads_than_are_allowed(monkeypatch, name):
+    monkeypatch.setattr(dicom._Source.__init__, "__defaults__", (dicom.MAX_SEQUENCE_READS // 4,))
+    assert decode(KNOWN[name][0], LIMIT, 32).size == (64, 48)
+
+
 @pytest.mark.parametrize("name", ["12 bits", "a VOI LUT", "RLE of 12 bits", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
 def test_damaged_bytes_give_an_image_or_a_refusal_and_nothing_else(name):
     data = KNOWN[name][0]
