@@ -10,7 +10,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,10 @@ MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a valu
 MAX_CHARACTER_SET_BYTES: Final = 64
 MAX_TABLE_BYTES: Final = 2 * 65_536
 MAX_JPEG_SCANS: Final = 64
+MAX_SEGMENTS: Final = 20_000  # of a JPEG or JPEG 2000 frame
+MAX_TILES: Final = 1_024
+MAX_LAYERS: Final = 64
+MAX_CODE_BLOCKS: Final = 200_000  # 49 megapixels of colour have 50,000 in the usual 64 x 64
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 ROWS_AT_ONCE: Final = 64  # looked up: NumPy turns samples into indices of 8 bytes
 
@@ -65,6 +69,9 @@ _DECODERS: Final = {  # transfer syntax -> the function of imagecodecs that deco
     "1.2.840.10008.1.2.4.90": "jpeg2k_decode",  # lossless
     "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
 }
+_JPEG_2000_MARKERS: Final = frozenset(  # of segments, those of part 1 of the standard, but for SIZ, SOT and SOD
+    (0xFF50, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF59, *range(0xFF5C, 0xFF62), 0xFF63, 0xFF64)
+)
 _PHOTOMETRIC: Final = {
     1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"),
     3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
@@ -287,12 +294,65 @@ def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
         place += 2 + length
 
 
-def _jpeg_2000_frame(frame: bytes) -> tuple[int, int, int, int]:
-    """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states."""
-    start = frame.index(b"\xff\x4f\xff\x51")  # within the boxes of a .jp2, which some files keep
-    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-    components, precision = struct.unpack_from(">HB", frame, start + 40)
-    return (precision & 0x7F) + 1, bottom - top, right - left, components
+def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
+    """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states.
+
+    Raises DicomError where tiles, layers or code blocks are many more than radiographs have: OpenJPEG allocates each.
+    """
+    right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
+    tile_width, tile_height = struct.unpack_from(">2I", stream, 24)
+    components, precision = struct.unpack_from(">HB", stream, 40)
+    height, width = bottom - top, right - left
+    is_endless = math.ceil(bottom / tile_height) * math.ceil(right / tile_width) > MAX_TILES
+    if is_endless or any(
+        layers > MAX_LAYERS or components * _code_blocks(height, width, style) > MAX_CODE_BLOCKS
+        for layers, style in _coding_styles(stream, components)
+    ):
+        raise DicomError("unreadable_image")
+    return (precision & 0x7F) + 1, height, width, components
+
+
+def _coding_styles(stream: bytes, components: int) -> Iterator[tuple[int, bytes]]:
+    """Return the layers and what else each COD and COC segment states, ISO 15444-1 A.6.1 and A.6.2."""
+    for marker, body in _jpeg_2000_segments(stream):
+        if marker == 0xFF52:
+            yield struct.unpack_from(">H", body, 2)[0], body[:1] + body[5:]
+        elif marker == 0xFF53:
+            yield 1, body[1 if components < 257 else 2 :]
+
+
+def _jpeg_2000_segments(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    """Walk the segments of all headers, the image's and those of the parts of tiles, over the data between them."""
+    place, end_of_part = 4 + struct.unpack_from(">H", stream, 4)[0], 0
+    for _ in range(MAX_SEGMENTS):
+        marker, length = struct.unpack_from(">HH", stream, place)
+        if marker == 0xFF93:
+            place = end_of_part
+            if len(stream) - place < 4 or stream.startswith(b"\xff\xd9", place):
+                return
+            continue
+        if marker == 0xFF90:
+            part_bytes = struct.unpack_from(">I", stream, place + 6)[0]
+            end_of_part = place + part_bytes if part_bytes else len(stream)
+        elif marker not in _JPEG_2000_MARKERS:
+            break
+        yield marker, stream[place + 4 : place + 2 + length]
+        place += 2 + length
+    raise DicomError("unreadable_image")
+
+
+def _code_blocks(height: int, width: int, style: bytes) -> int:
+    """Return about how many code blocks a component has: a precinct, where stated, bounds those in it."""
+    has_precincts, levels, width_exponent, height_exponent = style[0] & 1, *style[1:4]
+    blocks = 0
+    for level in range(levels + 1):
+        precinct = style[6 + level] if has_precincts else 0xFF
+        is_halved = level > 0  # into subbands
+        block_width = 2 ** min(width_exponent + 2, max((precinct & 15) - is_halved, 0))
+        block_height = 2 ** min(height_exponent + 2, max((precinct >> 4) - is_halved, 0))
+        shrinkage = 2 ** (levels - level)
+        blocks += math.ceil(height / shrinkage / block_height) * math.ceil(width / shrinkage / block_width)
+    return blocks
 
 
 def _first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
@@ -346,6 +406,8 @@ def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
     is_whole = frame.rstrip(b"\0").endswith(b"\xff\xd9")  # libjpeg fills what is missing with grey
     if is_jpeg and not (is_whole and frame.count(b"\xff\xda") <= MAX_JPEG_SCANS):
         raise DicomError("unreadable_image")
+    if not is_jpeg:
+        frame = frame[frame.index(b"\xff\x4f\xff\x51") :]  # out of the boxes of a .jp2, which some files keep
     precision, *shape = _jpeg_frame(frame) if is_jpeg else _jpeg_2000_frame(frame)
     stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
     if shape != stated or precision > int(dataset.BitsAllocated):

@@ -316,6 +316,76 @@ def test_a_jpeg_of_too_many_scans_is_refused():
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
+def coded(stream, layers=1, block=4, precincts=b"", place=None):
+    """Return a JPEG 2000 whose COD segment says so; with `place`, one more such segment is put there instead."""
+    start = stream.index(b"\xff\x52")
+    levels = stream[start + 9]
+    body = struct.pack(">BBHBBBBBB", bool(precincts), 0, layers, 0, levels, block, block, 0, 1) + precincts
+    segment = b"\xff\x52" + struct.pack(">H", 2 + len(body)) + body
+    if place is None:
+        return stream[:start] + segment + stream[start + 14 :]
+    changed = stream[:place] + segment + stream[place:]
+    size = place - 12 + 6  # Psot, of the part of a tile whose header this is
+    return (
+        changed[:size]
+        + struct.pack(">I", struct.unpack_from(">I", changed, size)[0] + len(segment))
+        + changed[size + 4 :]
+    )
+
+
+LARGE = np.zeros((2048, 2048), np.uint8)
+STREAM = jpeg_2000(LARGE)
+FIRST_PART = STREAM.index(b"\xff\x93")
+TINY_TILES = STREAM[:24] + struct.pack(">2I", 2, 2) + STREAM[32:]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        TINY_TILES,
+        coded(STREAM, layers=65),
+        coded(STREAM, block=0),
+        coded(STREAM, precincts=b"\x11" * 6),
+        coded(STREAM, block=0, place=FIRST_PART),
+        coded(STREAM, precincts=b"\x11" * 6, place=FIRST_PART),
+        STREAM[:FIRST_PART] + b"\xff\x53\0\x09\0\0\5\0\0\0\1" + STREAM[FIRST_PART:],
+        STREAM[:FIRST_PART] + b"\xff\x64\0\2" * 20_001 + STREAM[FIRST_PART:],
+        STREAM[:FIRST_PART] + STREAM[2:43] + STREAM[FIRST_PART:],  # another size
+    ],
+    ids="tiles layers blocks precincts blocks_of_a_tile precincts_of_a_tile component segments size".split(),
+)
+def test_a_jpeg_2000_of_too_many_parts_is_never_decoded(monkeypatch, stream):
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda _: pytest.fail("it was decoded"))
+    assert refusal(encapsulated(stream, J2K, LARGE))[0] == "unreadable_image"
+
+
+def pillow_jpeg_2000(**options):
+    return encoded(Image.fromarray(np.tile(RAMP, (20, 20))), "JPEG2000", no_jp2=True, **options)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pillow_jpeg_2000(),
+        pillow_jpeg_2000(precinct_size=(128, 128), codeblock_size=(32, 32)),
+        pillow_jpeg_2000(tile_size=(256, 256)),
+        pillow_jpeg_2000(tile_size=(64, 64), codeblock_size=(16, 16)),
+        pillow_jpeg_2000(quality_layers=[40, 20, 10, 1]),
+        pillow_jpeg_2000(progression="RPCL", num_resolutions=3, plt=True),
+    ],
+)
+def test_a_jpeg_2000_as_encoders_write_them_is_taken(stream):
+    pixels = np.tile(RAMP, (20, 20))
+    assert np.array_equal(np.asarray(decode(encapsulated(stream, J2K, pixels), LIMIT, 32)), pixels)
+
+
+def test_a_stream_that_hides_behind_another_in_a_box_is_not_decoded():
+    small, large = jpeg_2000(RAMP), jpeg_2000(LARGE, codecformat="jp2")
+    box = struct.pack(">I4s", 8 + len(small), b"free") + small
+    image = decode(encapsulated(large[:12] + box + large[12:], J2K, RAMP), LIMIT, 32)
+    assert np.array_equal(np.asarray(image), RAMP)
+
+
 def test_a_deflated_bomb_is_not_inflated():
     whole = dicom_file(RAMP, DEFLATED)
     start = whole.index(b"1.2.840.10008.1.2.1.99") + len("1.2.840.10008.1.2.1.99")
