@@ -25,6 +25,7 @@ MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a valu
 MAX_CHARACTER_SET_BYTES: Final = 64
 MAX_TABLE_BYTES: Final = 2 * 65_536
 MAX_JPEG_SCANS: Final = 64
+MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: a progressive JPEG of 49 megapixels has 10 scans
 MAX_SEGMENTS: Final = 20_000  # of a JPEG or JPEG 2000 frame
 MAX_TILES: Final = 1_024
 MAX_LAYERS: Final = 64
@@ -69,6 +70,8 @@ _DECODERS: Final = {  # transfer syntax -> the function of imagecodecs that deco
     "1.2.840.10008.1.2.4.90": "jpeg2k_decode",  # lossless
     "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
 }
+_STARTS_OF_FRAME: Final = (*range(0xFFC0, 0xFFC4), *range(0xFFC5, 0xFFC8), 0xFFF7)  # no arithmetic coding
+_JPEG_MARKERS: Final = (0xFFC4, 0xFFDB, 0xFFDD, *range(0xFFE0, 0xFFF0), 0xFFF8, 0xFFFE)  # segments before it
 _JPEG_2000_MARKERS: Final = frozenset(  # of segments, those of part 1 of the standard, but for SIZ, SOT and SOD
     (0xFF50, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF59, *range(0xFF5C, 0xFF62), 0xFF63, 0xFF64)
 )
@@ -282,16 +285,24 @@ def _refuse_modality(modality: str) -> None:
 
 
 def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
-    """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states."""
+    """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states.
+
+    Raises DicomError for arithmetic coding, which takes seconds and no radiograph has, and for a marker that is no
+    segment's: libjpeg would not skip what is passed over here.
+    """
     place = 2
-    while True:
+    for _ in range(MAX_SEGMENTS):
         marker, length = struct.unpack_from(">HH", frame, place)
-        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+        if marker in _STARTS_OF_FRAME:
             precision, height, width, components = struct.unpack_from(">BHHB", frame, place + 4)
             return precision, height, width, components
-        if marker >> 8 != 0xFF or length < 2 or marker == 0xFFDA:
-            raise DicomError("unreadable_image")
-        place += 2 + length
+        if marker == 0xFFFF:  # a fill byte
+            place += 1
+        elif marker in _JPEG_MARKERS and length >= 2:
+            place += 2 + length
+        else:
+            break
+    raise DicomError("unreadable_image")
 
 
 def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
@@ -361,6 +372,8 @@ def _first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
         return _native_frame(dataset, syntax)
     from pydicom.encaps import get_frame  # noqa: PLC0415
 
+    if dataset.get_item("PixelData").length != 0xFFFFFFFF:  # its fragments were not counted while they were read
+        raise DicomError("unreadable_image")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     pixels = _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
     is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
@@ -404,7 +417,9 @@ def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
 
     is_jpeg = frame[:2] == b"\xff\xd8"
     is_whole = frame.rstrip(b"\0").endswith(b"\xff\xd9")  # libjpeg fills what is missing with grey
-    if is_jpeg and not (is_whole and frame.count(b"\xff\xda") <= MAX_JPEG_SCANS):
+    scans = frame.count(b"\xff\xda")
+    is_endless = scans > MAX_JPEG_SCANS or scans * int(dataset.Rows) * int(dataset.Columns) > MAX_SCANNED_PIXELS
+    if is_jpeg and (is_endless or not is_whole):
         raise DicomError("unreadable_image")
     if not is_jpeg:
         frame = frame[frame.index(b"\xff\x4f\xff\x51") :]  # out of the boxes of a .jp2, which some files keep

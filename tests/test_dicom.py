@@ -31,6 +31,7 @@ WIDE = np.rint(RAMP * (4095 / 255)).astype(np.uint16)  # the same in 12 bits
 BELOW = (WIDE.astype(int) - 2048).astype(np.int16)  # the same, signed
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
 YBR = np.asarray(Image.fromarray(COLOUR).convert("YCbCr"))
+LARGE = np.zeros((2048, 2048), np.uint8)
 TWELVE = {"BitsStored": 12, "HighBit": 11}
 IDENTITY = look_up_table(np.arange(4096), 0, 12)
 MARKED = (WIDE | 0xA000).astype(np.uint16)  # an overlay in the unused bits
@@ -316,6 +317,62 @@ def test_a_jpeg_of_too_many_scans_is_refused():
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
+def never_decodes_jpeg(monkeypatch):
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda _: pytest.fail("it was decoded"))
+
+
+def test_a_large_jpeg_has_few_scans(monkeypatch):
+    data = jpeg(RAMP, progressive=True)
+    film = encapsulated(data, uid.JPEGBaseline8Bit, RAMP)
+    scans = data.count(b"\xff\xda")
+    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size)
+    assert decode(film, LIMIT, 32).size == (64, 48)
+    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size - 1)
+    never_decodes_jpeg(monkeypatch)
+    assert refusal(film)[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("marker", [0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF])
+def test_an_arithmetic_jpeg_is_never_decoded(monkeypatch, marker):
+    never_decodes_jpeg(monkeypatch)
+    data = jpeg(RAMP).replace(b"\xff\xc0", bytes([0xFF, marker]))
+    assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xC8, 0xCC, 0xD0, 0xD8, 0xD9, 0xDA, 0xFD, 0x00])
+def test_a_marker_that_is_no_segments_hides_no_other_size(monkeypatch, marker):
+    never_decodes_jpeg(monkeypatch)
+    large = jpeg(LARGE)
+    frame = large[large.index(b"\xff\xc0") :]
+    small = jpeg(RAMP)[2:]
+    data = b"\xff\xd8\xff" + bytes([marker]) + frame.ljust(0xFFC0, b"\0") + small
+    assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def test_empty_segments_of_a_jpeg_are_not_counted_to_their_end(monkeypatch):
+    never_decodes_jpeg(monkeypatch)
+    data = jpeg(RAMP)
+    bomb = data[:2] + b"\xff\xfe\0\2" * 20_001 + data[2:]
+    assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def test_fill_bytes_before_a_marker_are_passed_over():
+    data = jpeg(RAMP)
+    filled = data[:2] + b"\xff\xff\xff" + data[2:]
+    assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT, 32).size == (64, 48)
+
+
+def test_fragments_of_a_defined_length_are_not_put_together(monkeypatch):
+    from pydicom.encaps import encapsulate
+
+    monkeypatch.setattr("pydicom.encaps.get_frame", lambda *_, **__: pytest.fail("they were put together"))
+    native = dicom_file(RAMP)
+    start = native.rindex(b"\xe0\x7f\x10\0")
+    data = native[:start] + element(PIXELS, "OB", encapsulate([jpeg(RAMP)]))
+    data = data.replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.4.50")
+    assert refusal(data)[0] == "unreadable_image"
+
+
 def coded(stream, layers=1, block=4, precincts=b"", place=None):
     """Return a JPEG 2000 whose COD segment says so; with `place`, one more such segment is put there instead."""
     start = stream.index(b"\xff\x52")
@@ -333,7 +390,6 @@ def coded(stream, layers=1, block=4, precincts=b"", place=None):
     )
 
 
-LARGE = np.zeros((2048, 2048), np.uint8)
 STREAM = jpeg_2000(LARGE)
 FIRST_PART = STREAM.index(b"\xff\x93")
 TINY_TILES = STREAM[:24] + struct.pack(">2I", 2, 2) + STREAM[32:]
