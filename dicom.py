@@ -23,6 +23,7 @@ MAX_READS: Final = 20_000  # elements, items and fragments of a file; a radiogra
 MAX_SEQUENCE_READS: Final = 1_000  # of a sequence of look-up tables, which has some tens
 MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a value; the longest of a radiograph has 64
 MAX_CHARACTER_SET_BYTES: Final = 64
+MAX_HEADER_BYTES: Final = 2_000_000  # of a deflated file, before its pixels; as many may follow them
 MAX_TABLE_BYTES: Final = 2 * 65_536
 MAX_JPEG_SCANS: Final = 64
 MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: a progressive JPEG of 49 megapixels has 10 scans
@@ -47,6 +48,7 @@ _ELEMENTS: Final = (
     " GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData"
     " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData PixelData".split()
 )
+_PIXELS: Final = 0x7FE00010
 _SEQUENCES: Final = ("ModalityLUTSequence", "VOILUTSequence")
 _BYTES: Final = (
     None,
@@ -191,7 +193,6 @@ def _read(data: bytes, max_pixels: int) -> tuple[Any, str]:
     if "PixelData" not in dataset and source.is_truncated:
         raise DicomError("unreadable_image")
     dataset.set_original_encoding(implicit, little)
-    dataset.file_meta = meta
     return dataset, syntax
 
 
@@ -204,9 +205,9 @@ def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any =
     for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
         if element.tag in tags:
             found[element.tag] = _judged(element, pydicom.datadict.keyword_for_tag(element.tag))
-        if element.tag == pydicom.tag.Tag("PixelData"):
+        if element.tag == _PIXELS:
             break
-    dataset = pydicom.dataset.FileMetaDataset() if stop_when else pydicom.Dataset()
+    dataset = pydicom.Dataset()
     dataset.update(found)  # one by one: what is in a sequence learns so whether samples are signed
     return dataset
 
@@ -239,14 +240,27 @@ def _sequence(element: Any) -> Any:
 
 
 def _inflate(data: bytes, max_pixels: int) -> bytes:
-    """Inflate a deflated data set up to what the largest image takes: 16-bit grey or 8-bit colour, and a header."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data, 3 * max_pixels + 1_000_000)
-    if inflater.unconsumed_tail:
+    """Inflate a deflated data set as far as the pixels need that its header states, and no further."""
+    header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_HEADER_BYTES)
+    source = _Source(header)
+    stated = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag == _PIXELS)
+    needed = source.tell() + _native_bytes(stated) + MAX_HEADER_BYTES  # elements may follow the pixels
+    if needed > 3 * max_pixels + 2 * MAX_HEADER_BYTES:  # 16-bit grey or 8-bit colour
         raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(data, needed)
     if not inflater.eof:
         raise DicomError("unreadable_image")
     return inflated
+
+
+def _native_bytes(dataset: Any) -> int:
+    """Return how long the pixels of all frames are where they are not compressed; 0 where there are none."""
+    frames = max(1, int(dataset.get("NumberOfFrames") or 1))
+    sample_bytes, samples = int(dataset.get("BitsAllocated") or 0) // 8, int(dataset.get("SamplesPerPixel") or 1)
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples = 2  # two pixels share their colour
+    return frames * int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * samples * sample_bytes
 
 
 def _check(dataset: Any, max_pixels: int, min_side: int) -> None:
@@ -368,26 +382,57 @@ def _code_blocks(height: int, width: int, style: bytes) -> int:
 
 def _first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     """Decode the first frame: (height, width) of samples or (height, width, 3) of RGB."""
-    if syntax in _NATIVE:
-        return _native_frame(dataset, syntax)
+    pixels = _native_frame(dataset, syntax) if syntax in _NATIVE else _encapsulated_frame(dataset, syntax)
+    is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
+    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has turned it to RGB
+        return _rgb(pixels)
+    return pixels
+
+
+def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert YCbCr of 8 bits to RGB, some rows at once: Pillow takes 4 bytes a pixel for each of the two."""
+    colours = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        colours[rows] = np.asarray(Image.fromarray(pixels[rows], mode="YCbCr").convert("RGB"))
+    return colours
+
+
+def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Return the samples of a frame that is not compressed, where they lie in the file if that can be, unsigned."""
+    height, width, components = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    samples = _native_samples(dataset, syntax)
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":  # Y, Y, Cb, Cr
+        pairs = samples[: height * width * 2].reshape(height, width // 2, 1, 4)
+        brightness, colours = pairs[..., :2].swapaxes(2, 3), pairs[..., 2:].repeat(2, axis=2)
+        return np.concatenate([brightness, colours], axis=3).reshape(height, width, 3)
+    samples = samples[: height * width * components]
+    if components == 1:
+        return samples.reshape(height, width)
+    if int(dataset.get("PlanarConfiguration") or 0) == 1:
+        return samples.reshape(components, height, width).transpose(1, 2, 0)
+    return samples.reshape(height, width, components)
+
+
+def _native_samples(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Return all samples there are in the order of the file; fewer than the header states are refused."""
+    pixels = dataset.get_item("PixelData")
+    if len(pixels.value or b"") < _native_bytes(dataset):
+        raise DicomError("unreadable_image")
+    is_big, sample_bytes = syntax == _BIG_ENDIAN, int(dataset.BitsAllocated) // 8
+    whole = len(pixels.value) // sample_bytes
+    if is_big and sample_bytes == 1 and pixels.VR == "OW":  # two pixels are a word
+        return np.frombuffer(pixels.value, np.uint16, whole // 2).byteswap().view(np.uint8)
+    return np.frombuffer(pixels.value, f"{'>' if is_big else '<'}u{sample_bytes}", whole)
+
+
+def _encapsulated_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     from pydicom.encaps import get_frame  # noqa: PLC0415
 
     if dataset.get_item("PixelData").length != 0xFFFFFFFF:  # its fragments were not counted while they were read
         raise DicomError("unreadable_image")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-    pixels = _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
-    is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
-    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has turned it to RGB
-        return np.asarray(Image.fromarray(pixels, mode="YCbCr").convert("RGB"))
-    return pixels
-
-
-def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
-
-    decoder: Any = get_decoder(syntax)
-    pixels, _ = decoder.as_array(dataset, index=0, correct_unused_bits=False)
-    return np.asarray(pixels)
+    return _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
 
 
 def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
@@ -437,7 +482,7 @@ def _show(dataset: Any, pixels: NDArray[Any]) -> Image.Image:
     """Turn decoded samples into what a viewer shows."""
     bits = int(dataset.BitsStored)
     if pixels.ndim == 3:
-        return Image.fromarray((pixels >> max(bits - 8, 0)).astype(np.uint8))
+        return Image.fromarray(pixels if pixels.itemsize == 1 else (pixels >> max(bits - 8, 0)).astype(np.uint8))
     shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
     samples = pixels.astype(np.uint16)
     samples >>= shift

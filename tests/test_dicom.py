@@ -63,6 +63,38 @@ def lossless(pixels, bits):
     return imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits)
 
 
+def rewritten(data, pixels, representation="OB", **elements):
+    """Return a file with other bytes for its pixels."""
+    dataset = read(data)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels
+    dataset["PixelData"].VR = representation
+    buffer = BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+def subsampled(pixels):
+    """Return a file whose pairs of pixels share the colour of the first, and what it shows, by PS3.3 C.7.6.3.1.2."""
+    fours = np.concatenate([pixels[..., 0].reshape(48, 32, 2), pixels[:, ::2, 1:]], axis=2)
+    brightness, blue, red = np.moveaxis(pixels.astype(float), 2, 0)
+    blue, red = (colour[:, ::2].repeat(2, axis=1) - 128 for colour in (blue, red))
+    shown = [brightness + 1.402 * red, brightness - 0.344136 * blue - 0.714136 * red, brightness + 1.772 * blue]
+    data = rewritten(dicom_file(pixels), fours.tobytes(), PhotometricInterpretation="YBR_FULL_422")
+    return data, np.rint(np.clip(np.stack(shown, axis=2), 0, 255))
+
+
+def words(pixels):
+    return rewritten(dicom_file(pixels, BIG), pixels.tobytes(), "OW").replace(
+        pixels.tobytes(), pixels.reshape(-1, 2)[:, ::-1].tobytes()
+    )
+
+
+def longer(pixels):
+    return rewritten(dicom_file(pixels), pixels.tobytes() + bytes(10))
+
+
 EXPLICIT, IMPLICIT = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian
 BIG, DEFLATED = uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian
 J2K, JLS, SV1 = uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1
@@ -163,6 +195,9 @@ KNOWN = {
     ),
     "RGB of 16 bits": (dicom_file(COLOUR.astype(np.uint16) * 257), COLOUR),
     "YBR": (dicom_file(YBR, PhotometricInterpretation="YBR_FULL"), COLOUR),
+    "YBR of two pixels a colour": subsampled(YBR),
+    "8 bits, big endian words": (words(RAMP), RAMP),
+    "RGB, more bytes than pixels": (longer(COLOUR), COLOUR),
     "a palette": (dicom_file(RAMP, **PALETTE), np.stack([RAMP, RAMP * 0, RAMP // 2], axis=2)),
     "RLE": (dicom_file(RAMP, compress=uid.RLELossless), RAMP),
     "RLE of 12 bits": (dicom_file(WIDE, compress=uid.RLELossless, **TWELVE), RAMP),
@@ -194,7 +229,7 @@ KNOWN = {
     "JPEG 2000 in a .jp2": (encapsulated(jpeg_2000(RAMP, codecformat="jp2"), J2K, RAMP), RAMP),
     "JPEG 2000, RGB": (encapsulated(jpeg_2000(COLOUR), J2K, COLOUR, PhotometricInterpretation="YBR_RCT"), COLOUR),
 }
-LOSSY = ("YBR", "JPEG", "JPEG, RGB", "RLE, YBR")
+LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR")
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -315,6 +350,32 @@ def test_a_jpeg_of_too_many_scans_is_refused():
     last = data.rindex(b"\xff\xda")
     bomb = data[:-2] + data[last:-2] * 65 + data[-2:]
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def element(tag, representation, value, undefined=False):
+    """Return an element of explicit VR, or of an implicit one where `representation` is None."""
+    length = 2**32 - 1 if undefined else len(value)
+    if representation is None:
+        return struct.pack("<HHI", *tag, length) + value
+    if representation in ("OB", "OW", "SQ", "UC"):
+        return struct.pack("<HH2sHI", *tag, representation.encode(), 0, length) + value
+    return struct.pack("<HH2sH", *tag, representation.encode(), length) + value
+
+
+def before_the_pixels(more, data=None):
+    data = data or dicom_file(RAMP)
+    place = data.rindex(b"\xe0\x7f\x10\0")
+    return data[:place] + more + data[place:]
+
+
+def item_of(value):
+    return element((0xFFFE, 0xE000), None, value)
+
+
+CHARACTER_SET, UNKNOWN, VOI_LUT = (0x0008, 0x0005), (0x0009, 0x1001), (0x0028, 0x3010)
+DESCRIPTOR, LUT_DATA, PIXELS, PALETTE_DATA = (0x0028, 0x3002), (0x0028, 0x3006), (0x7FE0, 0x0010), (0x0028, 0x1201)
+LONG, LONG_SET = b"1\\" * 600, element(CHARACTER_SET, "CS", b"X\\" * 40)
+END_OF_SEQUENCE = element((0xFFFE, 0xE0DD), None, b"")
 
 
 def never_decodes_jpeg(monkeypatch):
@@ -442,16 +503,67 @@ def test_a_stream_that_hides_behind_another_in_a_box_is_not_decoded():
     assert np.array_equal(np.asarray(image), RAMP)
 
 
-def test_a_deflated_bomb_is_not_inflated():
+def deflated(elements):
+    """Return a deflated file of what stands after the transfer syntax of one that is not."""
     whole = dicom_file(RAMP, DEFLATED)
     start = whole.index(b"1.2.840.10008.1.2.1.99") + len("1.2.840.10008.1.2.1.99")
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    bomb = deflater.compress(bytes(200_000_000)) + deflater.flush()
+    return whole[:start] + deflater.compress(elements) + deflater.flush()
+
+
+def elements_of(data):
+    """Return what stands before the pixels of an explicit file, after its transfer syntax."""
+    start = data.index(b"1.2.840.10008.1.2.1\0") + 20
+    return data[start : data.rindex(b"\xe0\x7f\x10\0")]
+
+
+@pytest.mark.parametrize(
+    ("elements", "code"),
+    [
+        (b"", "unreadable_image"),
+        (elements_of(dicom_file(RAMP)) + element(PIXELS, "OB", b"")[:8], "unreadable_image"),
+        (elements_of(dicom_file(RAMP, Rows=9_000, Columns=9_000)) + element(PIXELS, "OB", b"")[:8], "too_many_pixels"),
+    ],
+    ids=["no header", "more than the pixels of the header", "pixels"],
+)
+def test_a_deflated_bomb_is_not_inflated(elements, code):
+    length = struct.pack("<I", 200_000_000) if elements else b""
+    bomb = deflated(elements + length + bytes(200_000_000))
     tracemalloc.start()
-    assert refusal(whole[:start] + bomb, max_pixels=1_000_000)[0] == "too_many_pixels"
+    assert refusal(bomb, max_pixels=20_000_000)[0] == code
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30_000_000
+
+
+def test_a_deflated_file_may_go_on_after_its_pixels():
+    pixels = element(PIXELS, "OB", RAMP.tobytes()) + element((0xFFFC, 0xFFFC), "OB", bytes(100_000))
+    data = deflated(elements_of(dicom_file(RAMP)) + pixels)
+    assert np.array_equal(np.asarray(decode(data, LIMIT, 32)), RAMP)
+
+
+@pytest.mark.parametrize("name", ["YBR", "YBR of two pixels a colour", "RLE, YBR"])
+def test_colours_are_converted_some_rows_at_once(monkeypatch, name):
+    sizes = []
+    from_array = Image.fromarray
+
+    def seen(pixels, mode=None):
+        sizes.append(len(pixels) if mode else 0)
+        return from_array(pixels, mode)
+
+    monkeypatch.setattr(Image, "fromarray", seen)
+    monkeypatch.setattr(dicom, "ROWS_AT_ONCE", 10)
+    decode(KNOWN[name][0], LIMIT, 32)
+    assert sizes == [10, 10, 10, 10, 8, 0]
+
+
+@pytest.mark.parametrize("name", ["8 bits", "RGB", "YBR of two pixels a colour"])
+def test_pixels_fewer_than_the_header_states_are_refused(name):
+    data = read(KNOWN[name][0])
+    data.PixelData = data.PixelData[:-2]
+    buffer = BytesIO()
+    data.save_as(buffer)
+    assert refusal(buffer.getvalue())[0] == "unreadable_image"
 
 
 def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
@@ -481,32 +593,6 @@ def test_endless_fragments_are_not_put_together():
     started = time.perf_counter()
     assert refusal(data[:end] + fragment * 2_000_000 + data[end:])[0] == "unreadable_image"
     assert time.perf_counter() - started < 5
-
-
-def element(tag, representation, value, undefined=False):
-    """Return an element of explicit VR, or of an implicit one where `representation` is None."""
-    length = 2**32 - 1 if undefined else len(value)
-    if representation is None:
-        return struct.pack("<HHI", *tag, length) + value
-    if representation in ("OB", "OW", "SQ", "UC"):
-        return struct.pack("<HH2sHI", *tag, representation.encode(), 0, length) + value
-    return struct.pack("<HH2sH", *tag, representation.encode(), length) + value
-
-
-def before_the_pixels(more, data=None):
-    data = data or dicom_file(RAMP)
-    place = data.rindex(b"\xe0\x7f\x10\0")
-    return data[:place] + more + data[place:]
-
-
-def item_of(value):
-    return element((0xFFFE, 0xE000), None, value)
-
-
-CHARACTER_SET, UNKNOWN, VOI_LUT = (0x0008, 0x0005), (0x0009, 0x1001), (0x0028, 0x3010)
-DESCRIPTOR, LUT_DATA, PIXELS, PALETTE_DATA = (0x0028, 0x3002), (0x0028, 0x3006), (0x7FE0, 0x0010), (0x0028, 0x1201)
-LONG, LONG_SET = b"1\\" * 600, element(CHARACTER_SET, "CS", b"X\\" * 40)
-END_OF_SEQUENCE = element((0xFFFE, 0xE0DD), None, b"")
 
 
 @pytest.mark.parametrize(
