@@ -50,13 +50,7 @@ _ELEMENTS: Final = (
 )
 _PIXELS: Final = 0x7FE00010
 _SEQUENCES: Final = ("ModalityLUTSequence", "VOILUTSequence")
-_BYTES: Final = (
-    None,
-    "OB",
-    "OW",
-    "UN",
-    "US",
-)  # of a long value: what pydicom leaves as bytes, and US, of 64 kB at most
+_BYTES: Final = (None, "OB", "OW", "OB or OW", "UN", "US")  # left as bytes by pydicom, or a US of 64 kB at most
 _CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little and big endian
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _EXPLICIT: Final = "1.2.840.10008.1.2.1"
@@ -165,8 +159,9 @@ class _Source(BytesIO):
     def _limit_character_set(self, header: bytes) -> None:
         """Refuse a SpecificCharacterSet that is too long: pydicom looks each of its values up while it reads."""
         order = "<" if header.startswith(_CHARACTER_SET[0]) else ">"
+        is_short = header[4:6] == b"CS"
         (length,) = (
-            struct.unpack(order + "H", header[6:]) if header[4:6] == b"CS" else struct.unpack(order + "I", header[4:])
+            struct.unpack_from(order + "H", header, 6) if is_short else struct.unpack_from(order + "I", header, 4)
         )
         if length > MAX_CHARACTER_SET_BYTES:
             raise DicomError("unreadable_image")

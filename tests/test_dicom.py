@@ -244,6 +244,12 @@ def test_a_file_gives_its_pixels(name):
         assert np.mean(difference) < 0.15  # 12 bits have more steps than 8: a half rounds either way
 
 
+def test_pixels_that_state_no_representation_in_an_explicit_file_are_taken():
+    data = KNOWN["JPEG"][0].replace(b"\x10\0OB\0\0\xff\xff\xff\xff", b"\x10\0\xff\xff\xff\xff")
+    assert data != KNOWN["JPEG"][0]
+    assert decode(data, LIMIT, 32).size == (64, 48)
+
+
 def test_planes_are_put_together():
     planes = np.ascontiguousarray(COLOUR.transpose(2, 0, 1))
     dataset = read(dicom_file(COLOUR, PlanarConfiguration=1))
