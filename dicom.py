@@ -6,10 +6,11 @@ switched off, and no exception of its goes further, since their texts quote the 
 
 import functools
 import logging
+import math
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
@@ -18,8 +19,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are stored as
-MAX_READS: Final = 100_000  # elements, items and fragments of a file; a radiograph has some hundreds
+MAX_READS: Final = 20_000  # elements, items and fragments of a file; a radiograph has some hundreds
+MAX_SEQUENCE_READS: Final = 1_000  # of a sequence of look-up tables, which has some tens
+MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a value; the longest of a radiograph has 64
+MAX_CHARACTER_SET_BYTES: Final = 64
+MAX_HEADER_BYTES: Final = 2_000_000  # of a deflated file, before its pixels; as many may follow them
+MAX_TABLE_BYTES: Final = 2 * 65_536
 MAX_JPEG_SCANS: Final = 64
+MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: a progressive JPEG of 49 megapixels has 10 scans
+MAX_SEGMENTS: Final = 20_000  # of a JPEG or JPEG 2000 frame
+MAX_TILES: Final = 1_024
+MAX_LAYERS: Final = 64
+MAX_CODE_BLOCKS: Final = 200_000  # 49 megapixels of colour have 50,000 in the usual 64 x 64
 SAMPLE_BITS: Final = (8, 10, 12, 14, 16)
 ROWS_AT_ONCE: Final = 64  # looked up: NumPy turns samples into indices of 8 bytes
 
@@ -35,9 +46,12 @@ _ELEMENTS: Final = (
     " Columns BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope ModalityLUTSequence"
     " WindowCenter WindowWidth VOILUTFunction VOILUTSequence RedPaletteColorLookupTableDescriptor"
     " GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData"
-    " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTableLengths"
-    " PixelData".split()
+    " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData PixelData".split()
 )
+_PIXELS: Final = 0x7FE00010
+_SEQUENCES: Final = ("ModalityLUTSequence", "VOILUTSequence")
+_BYTES: Final = (None, "OB", "OW", "OB or OW", "UN", "US")  # left as bytes by pydicom, or a US of 64 kB at most
+_CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little and big endian
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _EXPLICIT: Final = "1.2.840.10008.1.2.1"
 _NATIVE: Final = (_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED)
@@ -52,6 +66,11 @@ _DECODERS: Final = {  # transfer syntax -> the function of imagecodecs that deco
     "1.2.840.10008.1.2.4.90": "jpeg2k_decode",  # lossless
     "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
 }
+_STARTS_OF_FRAME: Final = (*range(0xFFC0, 0xFFC4), *range(0xFFC5, 0xFFC8), 0xFFF7)  # no arithmetic coding
+_JPEG_MARKERS: Final = (0xFFC4, 0xFFDB, 0xFFDD, *range(0xFFE0, 0xFFF0), 0xFFF8, 0xFFFE)  # segments before it
+_JPEG_2000_MARKERS: Final = frozenset(  # of segments, those of part 1 of the standard, but for SIZ, SOT and SOD
+    (0xFF50, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF59, *range(0xFF5C, 0xFF62), 0xFF63, 0xFF64)
+)
 _PHOTOMETRIC: Final = {
     1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"),
     3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
@@ -119,19 +138,34 @@ def _pydicom() -> Any:
 class _Source(BytesIO):
     """A file in memory that refuses endless reading and remembers being asked for more than it holds."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_reads: int = MAX_READS) -> None:
         super().__init__(data)
         self._size = len(data)
-        self._reads = 0
+        self._reads_left = max_reads
+        self._max_bytes: float = math.inf
         self._came_up_short = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self._reads += 1
-        if self._reads > MAX_READS:
+        self._reads_left -= 1
+        if self._reads_left < 0 or (size or 0) > self._max_bytes:
             raise DicomError("unreadable_image")
         found = super().read(size)
+        self._max_bytes = math.inf
+        if size == 8 and found.startswith(_CHARACTER_SET):
+            self._limit_character_set(found)
         self._came_up_short |= 0 < len(found) < (size or 0)
         return found
+
+    def _limit_character_set(self, header: bytes) -> None:
+        """Refuse a SpecificCharacterSet that is too long: pydicom looks each of its values up while it reads."""
+        order = "<" if header.startswith(_CHARACTER_SET[0]) else ">"
+        is_short = header[4:6] == b"CS"
+        (length,) = (
+            struct.unpack_from(order + "H", header, 6) if is_short else struct.unpack_from(order + "I", header, 4)
+        )
+        if length > MAX_CHARACTER_SET_BYTES:
+            raise DicomError("unreadable_image")
+        self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length may look like CS and a short one
 
     @property
     def is_truncated(self) -> bool:
@@ -154,7 +188,6 @@ def _read(data: bytes, max_pixels: int) -> tuple[Any, str]:
     if "PixelData" not in dataset and source.is_truncated:
         raise DicomError("unreadable_image")
     dataset.set_original_encoding(implicit, little)
-    dataset.file_meta = meta
     return dataset, syntax
 
 
@@ -165,21 +198,64 @@ def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any =
     tags = [pydicom.tag.Tag(name) for name in _ELEMENTS]
     found = {}
     for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
-        found[element.tag] = element
-        if element.tag == pydicom.tag.Tag("PixelData"):
+        if element.tag in tags:
+            found[element.tag] = _judged(element, pydicom.datadict.keyword_for_tag(element.tag))
+        if element.tag == _PIXELS:
             break
-    return pydicom.dataset.FileMetaDataset(found) if stop_when else pydicom.Dataset(found)
+    dataset = pydicom.Dataset()
+    dataset.update(found)  # one by one: what is in a sequence learns so whether samples are signed
+    return dataset
+
+
+def _judged(element: Any, name: str) -> Any:
+    """Return an element whose value pydicom may convert: no longer than its kind is, a sequence read with a limit."""
+    if name in _SEQUENCES:
+        return _sequence(element) if element.is_raw else element
+    if name.endswith("Data"):
+        _require_bytes(element, None if name == "PixelData" else MAX_TABLE_BYTES)
+    elif not element.is_raw or len(element.value or b"") > MAX_VALUE_BYTES:
+        raise DicomError("unreadable_image")
+    return element
+
+
+def _require_bytes(element: Any, max_bytes: int | None) -> None:
+    """Refuse a table or pixels that pydicom would take apart, and a table longer than any."""
+    is_long = max_bytes is not None and len(element.value or b"") > max_bytes
+    if not element.is_raw or element.VR not in _BYTES or is_long:
+        raise DicomError("unreadable_image")
+
+
+def _sequence(element: Any) -> Any:
+    from pydicom.filereader import read_sequence  # noqa: PLC0415
+
+    data = element.value or b""
+    source = _Source(data, MAX_SEQUENCE_READS)
+    items = read_sequence(source, element.is_implicit_VR, element.is_little_endian, len(data), "iso8859")
+    return _pydicom().dataelem.DataElement(element.tag, "SQ", items)
 
 
 def _inflate(data: bytes, max_pixels: int) -> bytes:
-    """Inflate a deflated data set up to what the largest image takes: 16-bit grey or 8-bit colour, and a header."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data, 3 * max_pixels + 1_000_000)
-    if inflater.unconsumed_tail:
+    """Inflate a deflated data set as far as the pixels need that its header states, and no further."""
+    header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_HEADER_BYTES)
+    source = _Source(header)
+    stated = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag == _PIXELS)
+    needed = source.tell() + _native_bytes(stated) + MAX_HEADER_BYTES  # elements may follow the pixels
+    if needed > 3 * max_pixels + 2 * MAX_HEADER_BYTES:  # 16-bit grey or 8-bit colour
         raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(data, needed)
     if not inflater.eof:
         raise DicomError("unreadable_image")
     return inflated
+
+
+def _native_bytes(dataset: Any) -> int:
+    """Return how long the pixels of all frames are where they are not compressed; 0 where there are none."""
+    frames = max(1, int(dataset.get("NumberOfFrames") or 1))
+    sample_bytes, samples = int(dataset.get("BitsAllocated") or 0) // 8, int(dataset.get("SamplesPerPixel") or 1)
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples = 2  # two pixels share their colour
+    return frames * int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * samples * sample_bytes
 
 
 def _check(dataset: Any, max_pixels: int, min_side: int) -> None:
@@ -218,46 +294,140 @@ def _refuse_modality(modality: str) -> None:
 
 
 def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
-    """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states."""
+    """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states.
+
+    Raises DicomError for arithmetic coding, which takes seconds and no radiograph has, and for a marker that is no
+    segment's: libjpeg would not skip what is passed over here.
+    """
     place = 2
-    while True:
+    for _ in range(MAX_SEGMENTS):
         marker, length = struct.unpack_from(">HH", frame, place)
-        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+        if marker in _STARTS_OF_FRAME:
             precision, height, width, components = struct.unpack_from(">BHHB", frame, place + 4)
             return precision, height, width, components
-        if marker >> 8 != 0xFF or length < 2 or marker == 0xFFDA:
-            raise DicomError("unreadable_image")
+        if marker == 0xFFFF:  # a fill byte
+            place += 1
+        elif marker in _JPEG_MARKERS and length >= 2:
+            place += 2 + length
+        else:
+            break
+    raise DicomError("unreadable_image")
+
+
+def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
+    """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states.
+
+    Raises DicomError where tiles, layers or code blocks are many more than radiographs have: OpenJPEG allocates each.
+    """
+    right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
+    tile_width, tile_height = struct.unpack_from(">2I", stream, 24)
+    components, precision = struct.unpack_from(">HB", stream, 40)
+    height, width = bottom - top, right - left
+    is_endless = math.ceil(bottom / tile_height) * math.ceil(right / tile_width) > MAX_TILES
+    if is_endless or any(
+        layers > MAX_LAYERS or components * _code_blocks(height, width, style) > MAX_CODE_BLOCKS
+        for layers, style in _coding_styles(stream, components)
+    ):
+        raise DicomError("unreadable_image")
+    return (precision & 0x7F) + 1, height, width, components
+
+
+def _coding_styles(stream: bytes, components: int) -> Iterator[tuple[int, bytes]]:
+    """Return the layers and what else each COD and COC segment states, ISO 15444-1 A.6.1 and A.6.2."""
+    for marker, body in _jpeg_2000_segments(stream):
+        if marker == 0xFF52:
+            yield struct.unpack_from(">H", body, 2)[0], body[:1] + body[5:]
+        elif marker == 0xFF53:
+            yield 1, body[1 if components < 257 else 2 :]
+
+
+def _jpeg_2000_segments(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    """Walk the segments of all headers, the image's and those of the parts of tiles, over the data between them."""
+    place, end_of_part = 4 + struct.unpack_from(">H", stream, 4)[0], 0
+    for _ in range(MAX_SEGMENTS):
+        marker, length = struct.unpack_from(">HH", stream, place)
+        if marker == 0xFF93:
+            place = end_of_part
+            if len(stream) - place < 4 or stream.startswith(b"\xff\xd9", place):
+                return
+            continue
+        if marker == 0xFF90:
+            part_bytes = struct.unpack_from(">I", stream, place + 6)[0]
+            end_of_part = place + part_bytes if part_bytes else len(stream)
+        elif marker not in _JPEG_2000_MARKERS:
+            break
+        yield marker, stream[place + 4 : place + 2 + length]
         place += 2 + length
+    raise DicomError("unreadable_image")
 
 
-def _jpeg_2000_frame(frame: bytes) -> tuple[int, int, int, int]:
-    """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states."""
-    start = frame.index(b"\xff\x4f\xff\x51")  # within the boxes of a .jp2, which some files keep
-    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-    components, precision = struct.unpack_from(">HB", frame, start + 40)
-    return (precision & 0x7F) + 1, bottom - top, right - left, components
+def _code_blocks(height: int, width: int, style: bytes) -> int:
+    """Return about how many code blocks a component has: a precinct, where stated, bounds those in it."""
+    has_precincts, levels, width_exponent, height_exponent = style[0] & 1, *style[1:4]
+    blocks = 0
+    for level in range(levels + 1):
+        precinct = style[6 + level] if has_precincts else 0xFF
+        is_halved = level > 0  # into subbands
+        block_width = 2 ** min(width_exponent + 2, max((precinct & 15) - is_halved, 0))
+        block_height = 2 ** min(height_exponent + 2, max((precinct >> 4) - is_halved, 0))
+        shrinkage = 2 ** (levels - level)
+        blocks += math.ceil(height / shrinkage / block_height) * math.ceil(width / shrinkage / block_width)
+    return blocks
 
 
 def _first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     """Decode the first frame: (height, width) of samples or (height, width, 3) of RGB."""
-    if syntax in _NATIVE:
-        return _native_frame(dataset, syntax)
-    from pydicom.encaps import get_frame  # noqa: PLC0415
-
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-    pixels = _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
+    pixels = _native_frame(dataset, syntax) if syntax in _NATIVE else _encapsulated_frame(dataset, syntax)
     is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
     if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has turned it to RGB
-        return np.asarray(Image.fromarray(pixels, mode="YCbCr").convert("RGB"))
+        return _rgb(pixels)
     return pixels
 
 
-def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415
+def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert YCbCr of 8 bits to RGB, some rows at once: Pillow takes 4 bytes a pixel for each of the two."""
+    colours = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        colours[rows] = np.asarray(Image.fromarray(pixels[rows], mode="YCbCr").convert("RGB"))
+    return colours
 
-    decoder: Any = get_decoder(syntax)
-    pixels, _ = decoder.as_array(dataset, index=0, correct_unused_bits=False)
-    return np.asarray(pixels)
+
+def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Return the samples of a frame that is not compressed, where they lie in the file if that can be, unsigned."""
+    height, width, components = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    samples = _native_samples(dataset, syntax)
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":  # Y, Y, Cb, Cr
+        pairs = samples[: height * width * 2].reshape(height, width // 2, 1, 4)
+        brightness, colours = pairs[..., :2].swapaxes(2, 3), pairs[..., 2:].repeat(2, axis=2)
+        return np.concatenate([brightness, colours], axis=3).reshape(height, width, 3)
+    samples = samples[: height * width * components]
+    if components == 1:
+        return samples.reshape(height, width)
+    if int(dataset.get("PlanarConfiguration") or 0) == 1:
+        return samples.reshape(components, height, width).transpose(1, 2, 0)
+    return samples.reshape(height, width, components)
+
+
+def _native_samples(dataset: Any, syntax: str) -> NDArray[Any]:
+    """Return all samples there are in the order of the file; fewer than the header states are refused."""
+    pixels = dataset.get_item("PixelData")
+    if len(pixels.value or b"") < _native_bytes(dataset):
+        raise DicomError("unreadable_image")
+    is_big, sample_bytes = syntax == _BIG_ENDIAN, int(dataset.BitsAllocated) // 8
+    whole = len(pixels.value) // sample_bytes
+    if is_big and sample_bytes == 1 and pixels.VR == "OW":  # two pixels are a word
+        return np.frombuffer(pixels.value, np.uint16, whole // 2).byteswap().view(np.uint8)
+    return np.frombuffer(pixels.value, f"{'>' if is_big else '<'}u{sample_bytes}", whole)
+
+
+def _encapsulated_frame(dataset: Any, syntax: str) -> NDArray[Any]:
+    from pydicom.encaps import get_frame  # noqa: PLC0415
+
+    if dataset.get_item("PixelData").length != 0xFFFFFFFF:  # its fragments were not counted while they were read
+        raise DicomError("unreadable_image")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    return _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
 
 
 def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
@@ -287,8 +457,12 @@ def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
 
     is_jpeg = frame[:2] == b"\xff\xd8"
     is_whole = frame.rstrip(b"\0").endswith(b"\xff\xd9")  # libjpeg fills what is missing with grey
-    if is_jpeg and not (is_whole and frame.count(b"\xff\xda") <= MAX_JPEG_SCANS):
+    scans = frame.count(b"\xff\xda")
+    is_endless = scans > MAX_JPEG_SCANS or scans * int(dataset.Rows) * int(dataset.Columns) > MAX_SCANNED_PIXELS
+    if is_jpeg and (is_endless or not is_whole):
         raise DicomError("unreadable_image")
+    if not is_jpeg:
+        frame = frame[frame.index(b"\xff\x4f\xff\x51") :]  # out of the boxes of a .jp2, which some files keep
     precision, *shape = _jpeg_frame(frame) if is_jpeg else _jpeg_2000_frame(frame)
     stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
     if shape != stated or precision > int(dataset.BitsAllocated):
@@ -303,7 +477,7 @@ def _show(dataset: Any, pixels: NDArray[Any]) -> Image.Image:
     """Turn decoded samples into what a viewer shows."""
     bits = int(dataset.BitsStored)
     if pixels.ndim == 3:
-        return Image.fromarray((pixels >> max(bits - 8, 0)).astype(np.uint8))
+        return Image.fromarray(pixels if pixels.itemsize == 1 else (pixels >> max(bits - 8, 0)).astype(np.uint8))
     shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
     samples = pixels.astype(np.uint16)
     samples >>= shift
@@ -369,6 +543,8 @@ def _modality_values(dataset: Any, stored: NDArray[np.int64]) -> tuple[NDArray[A
 
 def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
     """Return what a look-up table gives for each value, and its white; values off its ends take its ends."""
+    _judged(item.get_item("LUTDescriptor"), "LUTDescriptor")
+    _judged(item.get_item("LUTData"), "LUTData")
     _, first, bits = item.LUTDescriptor
     data = item.LUTData
     if isinstance(data, bytes):

@@ -31,6 +31,7 @@ WIDE = np.rint(RAMP * (4095 / 255)).astype(np.uint16)  # the same in 12 bits
 BELOW = (WIDE.astype(int) - 2048).astype(np.int16)  # the same, signed
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
 YBR = np.asarray(Image.fromarray(COLOUR).convert("YCbCr"))
+LARGE = np.zeros((2048, 2048), np.uint8)
 TWELVE = {"BitsStored": 12, "HighBit": 11}
 IDENTITY = look_up_table(np.arange(4096), 0, 12)
 MARKED = (WIDE | 0xA000).astype(np.uint16)  # an overlay in the unused bits
@@ -60,6 +61,38 @@ def jpeg_2000(pixels, **options):
 
 def lossless(pixels, bits):
     return imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits)
+
+
+def rewritten(data, pixels, representation="OB", **elements):
+    """Return a file with other bytes for its pixels."""
+    dataset = read(data)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels
+    dataset["PixelData"].VR = representation
+    buffer = BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+def subsampled(pixels):
+    """Return a file whose pairs of pixels share the colour of the first, and what it shows, by PS3.3 C.7.6.3.1.2."""
+    fours = np.concatenate([pixels[..., 0].reshape(48, 32, 2), pixels[:, ::2, 1:]], axis=2)
+    brightness, blue, red = np.moveaxis(pixels.astype(float), 2, 0)
+    blue, red = (colour[:, ::2].repeat(2, axis=1) - 128 for colour in (blue, red))
+    shown = [brightness + 1.402 * red, brightness - 0.344136 * blue - 0.714136 * red, brightness + 1.772 * blue]
+    data = rewritten(dicom_file(pixels), fours.tobytes(), PhotometricInterpretation="YBR_FULL_422")
+    return data, np.rint(np.clip(np.stack(shown, axis=2), 0, 255))
+
+
+def words(pixels):
+    return rewritten(dicom_file(pixels, BIG), pixels.tobytes(), "OW").replace(
+        pixels.tobytes(), pixels.reshape(-1, 2)[:, ::-1].tobytes()
+    )
+
+
+def longer(pixels):
+    return rewritten(dicom_file(pixels), pixels.tobytes() + bytes(10))
 
 
 EXPLICIT, IMPLICIT = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian
@@ -162,6 +195,9 @@ KNOWN = {
     ),
     "RGB of 16 bits": (dicom_file(COLOUR.astype(np.uint16) * 257), COLOUR),
     "YBR": (dicom_file(YBR, PhotometricInterpretation="YBR_FULL"), COLOUR),
+    "YBR of two pixels a colour": subsampled(YBR),
+    "8 bits, big endian words": (words(RAMP), RAMP),
+    "RGB, more bytes than pixels": (longer(COLOUR), COLOUR),
     "a palette": (dicom_file(RAMP, **PALETTE), np.stack([RAMP, RAMP * 0, RAMP // 2], axis=2)),
     "RLE": (dicom_file(RAMP, compress=uid.RLELossless), RAMP),
     "RLE of 12 bits": (dicom_file(WIDE, compress=uid.RLELossless, **TWELVE), RAMP),
@@ -193,7 +229,7 @@ KNOWN = {
     "JPEG 2000 in a .jp2": (encapsulated(jpeg_2000(RAMP, codecformat="jp2"), J2K, RAMP), RAMP),
     "JPEG 2000, RGB": (encapsulated(jpeg_2000(COLOUR), J2K, COLOUR, PhotometricInterpretation="YBR_RCT"), COLOUR),
 }
-LOSSY = ("YBR", "JPEG", "JPEG, RGB", "RLE, YBR")
+LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR")
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -206,6 +242,12 @@ def test_a_file_gives_its_pixels(name):
     assert np.max(difference) <= (4 if name in LOSSY else 1)
     if name not in LOSSY:
         assert np.mean(difference) < 0.15  # 12 bits have more steps than 8: a half rounds either way
+
+
+def test_pixels_that_state_no_representation_in_an_explicit_file_are_taken():
+    data = KNOWN["JPEG"][0].replace(b"\x10\0OB\0\0\xff\xff\xff\xff", b"\x10\0\xff\xff\xff\xff")
+    assert data != KNOWN["JPEG"][0]
+    assert decode(data, LIMIT, 32).size == (64, 48)
 
 
 def test_planes_are_put_together():
@@ -316,16 +358,218 @@ def test_a_jpeg_of_too_many_scans_is_refused():
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
-def test_a_deflated_bomb_is_not_inflated():
+def element(tag, representation, value, undefined=False):
+    """Return an element of explicit VR, or of an implicit one where `representation` is None."""
+    length = 2**32 - 1 if undefined else len(value)
+    if representation is None:
+        return struct.pack("<HHI", *tag, length) + value
+    if representation in ("OB", "OW", "SQ", "UC"):
+        return struct.pack("<HH2sHI", *tag, representation.encode(), 0, length) + value
+    return struct.pack("<HH2sH", *tag, representation.encode(), length) + value
+
+
+def before_the_pixels(more, data=None):
+    data = data or dicom_file(RAMP)
+    place = data.rindex(b"\xe0\x7f\x10\0")
+    return data[:place] + more + data[place:]
+
+
+def item_of(value):
+    return element((0xFFFE, 0xE000), None, value)
+
+
+CHARACTER_SET, UNKNOWN, VOI_LUT = (0x0008, 0x0005), (0x0009, 0x1001), (0x0028, 0x3010)
+DESCRIPTOR, LUT_DATA, PIXELS, PALETTE_DATA = (0x0028, 0x3002), (0x0028, 0x3006), (0x7FE0, 0x0010), (0x0028, 0x1201)
+LONG, LONG_SET = b"1\\" * 600, element(CHARACTER_SET, "CS", b"X\\" * 40)
+END_OF_SEQUENCE = element((0xFFFE, 0xE0DD), None, b"")
+
+
+def never_decodes_jpeg(monkeypatch):
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda _: pytest.fail("it was decoded"))
+
+
+def test_a_large_jpeg_has_few_scans(monkeypatch):
+    data = jpeg(RAMP, progressive=True)
+    film = encapsulated(data, uid.JPEGBaseline8Bit, RAMP)
+    scans = data.count(b"\xff\xda")
+    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size)
+    assert decode(film, LIMIT, 32).size == (64, 48)
+    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size - 1)
+    never_decodes_jpeg(monkeypatch)
+    assert refusal(film)[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("marker", [0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF])
+def test_an_arithmetic_jpeg_is_never_decoded(monkeypatch, marker):
+    never_decodes_jpeg(monkeypatch)
+    data = jpeg(RAMP).replace(b"\xff\xc0", bytes([0xFF, marker]))
+    assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xC8, 0xCC, 0xD0, 0xD8, 0xD9, 0xDA, 0xFD, 0x00])
+def test_a_marker_that_is_no_segments_hides_no_other_size(monkeypatch, marker):
+    never_decodes_jpeg(monkeypatch)
+    large = jpeg(LARGE)
+    frame = large[large.index(b"\xff\xc0") :]
+    small = jpeg(RAMP)[2:]
+    data = b"\xff\xd8\xff" + bytes([marker]) + frame.ljust(0xFFC0, b"\0") + small
+    assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def test_empty_segments_of_a_jpeg_are_not_counted_to_their_end(monkeypatch):
+    never_decodes_jpeg(monkeypatch)
+    data = jpeg(RAMP)
+    bomb = data[:2] + b"\xff\xfe\0\2" * 20_001 + data[2:]
+    assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
+
+
+def test_fill_bytes_before_a_marker_are_passed_over():
+    data = jpeg(RAMP)
+    filled = data[:2] + b"\xff\xff\xff" + data[2:]
+    assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT, 32).size == (64, 48)
+
+
+def test_fragments_of_a_defined_length_are_not_put_together(monkeypatch):
+    from pydicom.encaps import encapsulate
+
+    monkeypatch.setattr("pydicom.encaps.get_frame", lambda *_, **__: pytest.fail("they were put together"))
+    native = dicom_file(RAMP)
+    start = native.rindex(b"\xe0\x7f\x10\0")
+    data = native[:start] + element(PIXELS, "OB", encapsulate([jpeg(RAMP)]))
+    data = data.replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.4.50")
+    assert refusal(data)[0] == "unreadable_image"
+
+
+def coded(stream, layers=1, block=4, precincts=b"", place=None):
+    """Return a JPEG 2000 whose COD segment says so; with `place`, one more such segment is put there instead."""
+    start = stream.index(b"\xff\x52")
+    levels = stream[start + 9]
+    body = struct.pack(">BBHBBBBBB", bool(precincts), 0, layers, 0, levels, block, block, 0, 1) + precincts
+    segment = b"\xff\x52" + struct.pack(">H", 2 + len(body)) + body
+    if place is None:
+        return stream[:start] + segment + stream[start + 14 :]
+    changed = stream[:place] + segment + stream[place:]
+    size = place - 12 + 6  # Psot, of the part of a tile whose header this is
+    return (
+        changed[:size]
+        + struct.pack(">I", struct.unpack_from(">I", changed, size)[0] + len(segment))
+        + changed[size + 4 :]
+    )
+
+
+STREAM = jpeg_2000(LARGE)
+FIRST_PART = STREAM.index(b"\xff\x93")
+TINY_TILES = STREAM[:24] + struct.pack(">2I", 2, 2) + STREAM[32:]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        TINY_TILES,
+        coded(STREAM, layers=65),
+        coded(STREAM, block=0),
+        coded(STREAM, precincts=b"\x11" * 6),
+        coded(STREAM, block=0, place=FIRST_PART),
+        coded(STREAM, precincts=b"\x11" * 6, place=FIRST_PART),
+        STREAM[:FIRST_PART] + b"\xff\x53\0\x09\0\0\5\0\0\0\1" + STREAM[FIRST_PART:],
+        STREAM[:FIRST_PART] + b"\xff\x64\0\2" * 20_001 + STREAM[FIRST_PART:],
+        STREAM[:FIRST_PART] + STREAM[2:43] + STREAM[FIRST_PART:],  # another size
+    ],
+    ids="tiles layers blocks precincts blocks_of_a_tile precincts_of_a_tile component segments size".split(),
+)
+def test_a_jpeg_2000_of_too_many_parts_is_never_decoded(monkeypatch, stream):
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda _: pytest.fail("it was decoded"))
+    assert refusal(encapsulated(stream, J2K, LARGE))[0] == "unreadable_image"
+
+
+def pillow_jpeg_2000(**options):
+    return encoded(Image.fromarray(np.tile(RAMP, (20, 20))), "JPEG2000", no_jp2=True, **options)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pillow_jpeg_2000(),
+        pillow_jpeg_2000(precinct_size=(128, 128), codeblock_size=(32, 32)),
+        pillow_jpeg_2000(tile_size=(256, 256)),
+        pillow_jpeg_2000(tile_size=(64, 64), codeblock_size=(16, 16)),
+        pillow_jpeg_2000(quality_layers=[40, 20, 10, 1]),
+        pillow_jpeg_2000(progression="RPCL", num_resolutions=3, plt=True),
+    ],
+)
+def test_a_jpeg_2000_as_encoders_write_them_is_taken(stream):
+    pixels = np.tile(RAMP, (20, 20))
+    assert np.array_equal(np.asarray(decode(encapsulated(stream, J2K, pixels), LIMIT, 32)), pixels)
+
+
+def test_a_stream_that_hides_behind_another_in_a_box_is_not_decoded():
+    small, large = jpeg_2000(RAMP), jpeg_2000(LARGE, codecformat="jp2")
+    box = struct.pack(">I4s", 8 + len(small), b"free") + small
+    image = decode(encapsulated(large[:12] + box + large[12:], J2K, RAMP), LIMIT, 32)
+    assert np.array_equal(np.asarray(image), RAMP)
+
+
+def deflated(elements):
+    """Return a deflated file of what stands after the transfer syntax of one that is not."""
     whole = dicom_file(RAMP, DEFLATED)
     start = whole.index(b"1.2.840.10008.1.2.1.99") + len("1.2.840.10008.1.2.1.99")
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    bomb = deflater.compress(bytes(200_000_000)) + deflater.flush()
+    return whole[:start] + deflater.compress(elements) + deflater.flush()
+
+
+def elements_of(data):
+    """Return what stands before the pixels of an explicit file, after its transfer syntax."""
+    start = data.index(b"1.2.840.10008.1.2.1\0") + 20
+    return data[start : data.rindex(b"\xe0\x7f\x10\0")]
+
+
+@pytest.mark.parametrize(
+    ("elements", "code"),
+    [
+        (b"", "unreadable_image"),
+        (elements_of(dicom_file(RAMP)) + element(PIXELS, "OB", b"")[:8], "unreadable_image"),
+        (elements_of(dicom_file(RAMP, Rows=9_000, Columns=9_000)) + element(PIXELS, "OB", b"")[:8], "too_many_pixels"),
+    ],
+    ids=["no header", "more than the pixels of the header", "pixels"],
+)
+def test_a_deflated_bomb_is_not_inflated(elements, code):
+    length = struct.pack("<I", 200_000_000) if elements else b""
+    bomb = deflated(elements + length + bytes(200_000_000))
     tracemalloc.start()
-    assert refusal(whole[:start] + bomb, max_pixels=1_000_000)[0] == "too_many_pixels"
+    assert refusal(bomb, max_pixels=20_000_000)[0] == code
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30_000_000
+
+
+def test_a_deflated_file_may_go_on_after_its_pixels():
+    pixels = element(PIXELS, "OB", RAMP.tobytes()) + element((0xFFFC, 0xFFFC), "OB", bytes(100_000))
+    data = deflated(elements_of(dicom_file(RAMP)) + pixels)
+    assert np.array_equal(np.asarray(decode(data, LIMIT, 32)), RAMP)
+
+
+@pytest.mark.parametrize("name", ["YBR", "YBR of two pixels a colour", "RLE, YBR"])
+def test_colours_are_converted_some_rows_at_once(monkeypatch, name):
+    sizes = []
+    from_array = Image.fromarray
+
+    def seen(pixels, mode=None):
+        sizes.append(len(pixels) if mode else 0)
+        return from_array(pixels, mode)
+
+    monkeypatch.setattr(Image, "fromarray", seen)
+    monkeypatch.setattr(dicom, "ROWS_AT_ONCE", 10)
+    decode(KNOWN[name][0], LIMIT, 32)
+    assert sizes == [10, 10, 10, 10, 8, 0]
+
+
+@pytest.mark.parametrize("name", ["8 bits", "RGB", "YBR of two pixels a colour"])
+def test_pixels_fewer_than_the_header_states_are_refused(name):
+    data = read(KNOWN[name][0])
+    data.PixelData = data.PixelData[:-2]
+    buffer = BytesIO()
+    data.save_as(buffer)
+    assert refusal(buffer.getvalue())[0] == "unreadable_image"
 
 
 def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
@@ -355,6 +599,82 @@ def test_endless_fragments_are_not_put_together():
     started = time.perf_counter()
     assert refusal(data[:end] + fragment * 2_000_000 + data[end:])[0] == "unreadable_image"
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        LONG_SET,
+        element(CHARACTER_SET, "UC", b"X\\" * 40),
+        element(UNKNOWN, "SQ", item_of(LONG_SET) + END_OF_SEQUENCE, undefined=True),
+        element((0x0028, 0x1050), "DS", LONG),
+        element((0x0028, 0x1053), "DS", LONG),
+        element((0x0028, 0x0008), "IS", LONG),
+        element((0x0008, 0x0060), "UC", LONG),
+        element((0x0028, 0x1101), "US", LONG),
+        element(PALETTE_DATA, "OW", bytes(140_000)),
+        element(PALETTE_DATA, "UC", LONG),
+        element(PIXELS, "UC", LONG),
+        element(PIXELS, "SQ", item_of(b"") * 600),
+        element(VOI_LUT, "SQ", item_of(b"") * 600),
+        element((0x0028, 0x3000), "SQ", item_of(b"") * 600),
+    ],
+    ids=lambda more: more[:6].hex(),
+)
+def test_a_value_of_too_many_parts_is_refused_while_the_file_is_read(monkeypatch, more):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    assert refusal(before_the_pixels(more))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("length", [500_000, 0x5343])  # the second is written as CS and a length of 0 would be
+def test_a_character_set_is_limited_in_an_implicit_file_too(monkeypatch, length):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    more = element(CHARACTER_SET, None, b"X" * length)
+    assert refusal(before_the_pixels(more, dicom_file(RAMP, IMPLICIT)))[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("name", [b"ISO_IR 100", b"GBK ", b"\\ISO 2022 IR 87"])
+def test_ordinary_character_sets_are_taken(name):
+    explicit = before_the_pixels(element(CHARACTER_SET, "CS", name))
+    implicit = before_the_pixels(element(CHARACTER_SET, None, name), dicom_file(RAMP, IMPLICIT))
+    assert [decode(data, LIMIT, 32).size for data in (explicit, implicit)] == [(64, 48)] * 2
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        element(DESCRIPTOR, "UC", LONG),
+        element(DESCRIPTOR, "US", struct.pack("<3H", 256, 0, 8)) + element(LUT_DATA, "UC", LONG),
+        element(DESCRIPTOR, "US", struct.pack("<3H", 256, 0, 8)) + element(LUT_DATA, "SQ", item_of(b"") * 600),
+    ],
+)
+def test_a_look_up_table_of_too_many_parts_is_never_taken_apart(monkeypatch, table):
+    from pydicom import values
+
+    for kind in ("UC", "SQ"):
+        monkeypatch.setitem(values.converters, kind, lambda *_, **__: pytest.fail("it was taken apart"))
+    assert refusal(before_the_pixels(element(VOI_LUT, "SQ", item_of(table))))[0] == "unreadable_image"
+
+
+def test_a_modality_lut_of_undefined_length_learns_that_samples_are_signed():
+    data = dicom_file(BELOW, IMPLICIT, **TWELVE)
+    table = element(DESCRIPTOR, None, struct.pack("<Hhh", 4096, -2048, 12))
+    table += element(LUT_DATA, None, np.arange(4096).astype("<u2").tobytes())
+    more = element((0x0028, 0x3000), None, item_of(table) + END_OF_SEQUENCE, undefined=True)
+    assert np.max(np.abs(np.asarray(decode(before_the_pixels(more, data), LIMIT, 32)).astype(int) - RAMP)) <= 1
+
+
+def test_empty_items_are_not_read_to_their_end(monkeypatch):
+    monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
+    items = item_of(b"") * 15_000
+    data = before_the_pixels(element(UNKNOWN, "SQ", items + END_OF_SEQUENCE, undefined=True))
+    assert refusal(data)[0] == "unreadable_image"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_ordinary_files_take_far_fewer_reads_than_are_allowed(monkeypatch, name):
+    monkeypatch.setattr(dicom._Source.__init__, "__defaults__", (dicom.MAX_SEQUENCE_READS // 4,))
+    assert decode(KNOWN[name][0], LIMIT, 32).size == (64, 48)
 
 
 @pytest.mark.parametrize("name", ["12 bits", "a VOI LUT", "RLE of 12 bits", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
