@@ -353,7 +353,7 @@ def test_a_body_beyond_the_common_budget_is_refused_as_overload(brightness_file)
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
             connection.sendall(start.encode() + body.body[:-1])
             held.append(connection)
-        time.sleep(0.5)
+        time.sleep(2)
         statuses = []
         for connection in held:
             connection.sendall(body.body[-1:])
