@@ -27,7 +27,7 @@ class Recipe:
     weight_decay: float
     place_weight: float  # of the loss that compares the evidence with the radiologists' boxes; 0: no such loss
     shows_evidence: bool  # ship the evidence as a second output
-    bfloat16_after: str  # the layer behind which the service may run in bfloat16, or none; see precision.py
+    bfloat16_after: str  # the layer behind which bfloat16 is judged, or none; see precision.py
 
 
 BASELINE: Final = Recipe(
@@ -71,6 +71,6 @@ GRID: Final = Recipe(
     weight_decay=0.05,
     place_weight=0.5,
     shows_evidence=True,
-    bfloat16_after="block_4",
+    bfloat16_after="block_7",
 )
 RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE, GRID)}
