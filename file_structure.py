@@ -133,11 +133,10 @@ def _tiff_tags(data: bytes) -> Iterator[_Tag]:
 
     Each directory begins with a tag of number 0 that stands for itself, so that empty ones count too.
     """
-    is_big = 0x2B in data[2:4]
-    order = _order(data)
-    entry = struct.Struct(f"{order}HHQ" if is_big else f"{order}HHI")
-    length, pointer = (struct.Struct(order + ("Q" if is_big else short)) for short in "HI")
-    pages, pending = 0, deque([(8 if is_big else 4, True)])  # places of pointers to directories; is it a page?
+    order, pointer = _order(data), _pointer(data)
+    is_big = pointer.size == 8
+    entry, length = (struct.Struct(order + form) for form in (("HHQ", "Q") if is_big else ("HHI", "H")))
+    pages, pending = 0, deque([(pointer.size, True)])  # places of pointers to directories; is it a page?
     while pending:
         place, is_page = pending.popleft()
         start = _number_at(data, pointer, place)
@@ -163,11 +162,16 @@ def _order(data: bytes) -> str:
     return "<" if data.startswith(b"II") else ">"
 
 
+def _pointer(data: bytes) -> struct.Struct:
+    """Return the number that says where something lies: 4 bytes, 8 in a BigTIFF."""
+    return struct.Struct(_order(data) + ("Q" if 0x2B in data[2:4] else "I"))
+
+
 def _sum_of(data: bytes, tag: _Tag) -> int:
     """Add up a tag's whole numbers; 0 where they lie beyond the end of the file."""
     if tag.kind not in _UNSIGNED:
         return 0
-    pointer = struct.Struct(_order(data) + ("Q" if 0x2B in data[2:4] else "I"))
+    pointer = _pointer(data)
     place = tag.place if tag.size <= pointer.size else _number_at(data, pointer, tag.place)
     if place + tag.size > len(data):
         return 0
