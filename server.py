@@ -22,6 +22,7 @@ from waitress import wasyncore
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import FixedStreamReceiver
 from waitress.server import create_server
 from waitress.task import WSGITask
 from waitress.utilities import BadRequest
@@ -29,6 +30,7 @@ from waitress.utilities import BadRequest
 CONNECTION_LIMIT: Final = 2_000
 SPARE_FILES: Final = 100  # open files besides connections
 MAX_HEADER_BYTES: Final = 16_000
+BODY_PIECE_BYTES: Final = 250_000  # of a body that are read at once; of all else a few kB
 MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
 MAX_UNSENT_BYTES: Final = 64_000_000
@@ -346,3 +348,10 @@ class _Task(WSGITask):
 class _Channel(HTTPChannel):
     parser_class = _Parser
     task_class = _Task
+
+    def recv(self, buffer_size: int) -> bytes:
+        """Read more at once of a body of stated length, and nothing that follows it; ask for `buffer_size` else."""
+        body = cast("Any", self.request and self.request.body_rcv)
+        if isinstance(body, FixedStreamReceiver):
+            buffer_size = max(1, min(body.remain, BODY_PIECE_BYTES))
+        return super().recv(buffer_size)

@@ -14,7 +14,7 @@ from phantoms import encoded, phantom
 from PIL import Image
 
 from benchmarks.service import RunningServer, serving
-from server import _Budget, _CappedBuffer, _is_too_slow
+from server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
 
 LARGE = encoded(
     Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
@@ -261,6 +261,15 @@ def answer_to(server, raw):
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(raw)
         return receive(connection)
+
+
+def test_a_request_that_follows_a_large_body_at_once_is_not_read_as_part_of_it(server):
+    image = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900), np.uint8)))
+    start = f"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: {len(image)}\r\n\r\n".encode()
+    answers = answer_to(server, start + image + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert len(image) > 3 * BODY_PIECE_BYTES
+    assert answers.count(b"HTTP/1.1 200") == 2
+    assert answers.endswith(requests.get(server.url + "/health", timeout=5).content)
 
 
 CHUNKED = (
