@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-MAX_STEPS: Final = 20_000  # JPEG segments before the first scan, PNG chunks, TIFF tags, values of one TIFF tag
+MAX_SEGMENTS: Final = 2_000  # of a JPEG before its first scan
+MAX_STEPS: Final = 20_000  # PNG chunks, TIFF tags, values of one TIFF tag
 MAX_EXIF_BYTES: Final = 200_000
 MAX_FRAME_BYTES: Final = 20  # of a JPEG's frame header: one of four components
 MAX_TABLES_BYTES: Final = 10_000  # of its quantisation tables
@@ -67,14 +68,14 @@ def check_structure(data: bytes) -> None:
 
 def _is_laborious_jpeg(data: bytes) -> bool:
     """Add up what the segments of each kind claim: Pillow copies all EXIF that it has for each further piece."""
-    places = list(itertools.islice(_jpeg_segments(data), MAX_STEPS + 1))
+    places = list(itertools.islice(_jpeg_segments(data), MAX_SEGMENTS + 1))
     claimed: Counter[bytes] = Counter()
     for place in places:
         kind = data[place + 1 : place + 2]
         is_exif = kind == b"\xe1" and data[place + 4 : place + 8] == b"Exif"
         claimed[b"Exif" if is_exif else kind] += int.from_bytes(data[place + 2 : place + 4])
     return (
-        len(places) > MAX_STEPS
+        len(places) > MAX_SEGMENTS
         or claimed[b"Exif"] > MAX_EXIF_BYTES
         or sum(claimed[kind] for kind in _FRAMES) > MAX_FRAME_BYTES
         or claimed[b"\xdb"] > MAX_TABLES_BYTES
