@@ -15,9 +15,12 @@ from benchmarks.engines import RESULT as ENGINES
 from benchmarks.films import KINDS, LARGE, SMALL
 from benchmarks.machine import ROOT
 from benchmarks.measurements import Comparison
+from benchmarks.runtimes import REFERENCE
 
 README: Final = ROOT / "benchmarks" / "README.md"
 IMAGES: Final = ROOT / "docs" / "images"
+OUR_ENGINE: Final = "OpenVINO, float32"
+PEERS_ENGINES: Final = (REFERENCE, "Keras, `model.predict`")  # of LitServe and BentoML, of classic Flask
 LIMIT: Final = "limit: bare loop, decode + prepare + network, no HTTP"
 
 
@@ -130,6 +133,15 @@ def engines(found: dict[str, Any]) -> str:
     return table(["runtime", *(title for title, _ in columns.values())], rows)
 
 
+def bound(rows: dict[str, Any]) -> str:
+    """Say how much of a service's lead the runtime alone can give."""
+    ours = rows[OUR_ENGINE]["per_second"]
+    times = " and ".join(f"{ours / rows[name]['per_second']:.2f} times what {name} gives" for name in PEERS_ENGINES)
+    return (
+        f"With a call per core {OUR_ENGINE} gives {times}: for small films no service can lead by much more than that."
+    )
+
+
 def render(found: Comparison, runtimes: dict[str, Any] | None, versions: dict[str, str]) -> str:
     """Return the whole README."""
     facts = "\n".join(f"- {name}: {value}" for name, value in found.facts.items())
@@ -151,6 +163,7 @@ def render(found: Comparison, runtimes: dict[str, Any] | None, versions: dict[st
     if runtimes is not None:
         measured = f"{runtimes['facts']['measured']}, {runtimes['facts']['date']}"
         parts.append(ENGINES_TEXT.format(measured=measured) + engines(runtimes))
+        parts.append(bound(runtimes["engines"]))
     parts += ["## Conditions\n\n" + facts, "Pinned: " + pins + "."]
     return "\n\n".join(parts) + "\n"
 

@@ -12,7 +12,8 @@ from benchmarks.contenders import CLASSIC, OURS, bentoml, classic, litserve, our
 from benchmarks.engines import RESULT
 from benchmarks.films import KINDS, SMALL, films, read, write
 from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, mean_stages, points_apart
-from benchmarks.report import render
+from benchmarks.report import OUR_ENGINE, render
+from benchmarks.runtimes import OPENERS
 from preprocessing import decode
 
 FACTS = {"command": "python -m benchmarks.compare"}
@@ -115,12 +116,14 @@ def test_the_report_shows_every_contender_and_every_runtime(comparison):
     engine = dict.fromkeys(
         ("one_ms", "one_core_ms", "batch_ms", "per_second", "memory_mb", "start_seconds", "distance"), 1.0
     )
-    runtimes = {"facts": {"measured": "3 × 2 s", "date": "today"}, "engines": {"Some runtime": engine}}
+    engines = dict.fromkeys(OPENERS, engine) | {OUR_ENGINE: engine | {"per_second": 2.5}, "Some runtime": engine}
+    runtimes = {"facts": {"measured": "3 × 2 s", "date": "today"}, "engines": engines}
     text = render(comparison, runtimes, {"flask": "3.1.3"})
     assert all(name in text for name in (OURS, CLASSIC, "Some runtime", "flask 3.1.3", "4 × 429", "bare loop"))
     for block in text.split("\n\n"):
         if block.startswith("| "):
             assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
+    assert "2.50 times what Keras, `predict_on_batch` gives" in text
     assert "## Runtimes" not in render(comparison, None, {})
 
 
