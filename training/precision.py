@@ -8,7 +8,7 @@ The rule: the AUCs fall by less than 0.002, and fewer than 1 verdict in 500 chan
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,14 +33,19 @@ from training.views import PLAIN
 
 MOST_FLIPS: Final = 1 / 500
 MOST_LOST: Final = 0.002
+SEEN: Final = 200
 
 _BATCH: Final = 16
 
-Pair = tuple[Floats, Floats]  # probabilities in float32 and in bfloat16, (n, 3) each
+Images = NDArray[np.float32]
+Pair = tuple[Floats, Floats]  # probabilities in float32 and in the shorter format, (n, 3) each
+RunBoth = Callable[[keras.Model, Images, Images], Pair]  # of a network, inputs, and SEEN inputs that it was trained on
 
 
-def score_both(recipe: Recipe, entries: Sequence[Entry], outcome: Outcome, runs: Path, cache: Path) -> Pair:
-    """Return what the folds' networks say of the images held back, rows in the manifest's order."""
+def score_both(
+    recipe: Recipe, entries: Sequence[Entry], outcome: Outcome, runs: Path, cache: Path, run_both: RunBoth
+) -> Pair:
+    """Return what the folds' networks say in both formats of the images held back, rows in the manifest's order."""
     pixels = load_view(cache, recipe.size, PLAIN)
     folds = np.array([entry.fold for entry in entries])
     exact, short = np.empty((len(entries), 3)), np.empty((len(entries), 3))
@@ -48,13 +53,15 @@ def score_both(recipe: Recipe, entries: Sequence[Entry], outcome: Outcome, runs:
         others, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         calibration = fit_calibration(outcome.raw[others], take(entries, others))
         network = build_network(recipe, runs, f"fold_{fold}", calibration)
-        inputs = np.asarray(pixels[held], np.float32) / np.float32(255)
-        exact[held], short[held] = _run_both(network, recipe.bfloat16_after, inputs)
+        seen = others[:: max(1, len(others) // SEEN)]
+        inputs, examples = (np.asarray(pixels[rows], np.float32) / np.float32(255) for rows in (held, seen))
+        exact[held], short[held] = run_both(network, inputs, examples)
         print(f"fold {fold}: {len(held)} images", flush=True)
     return exact, short
 
 
-def _run_both(network: keras.Model, layer: str, inputs: NDArray[np.float32]) -> Pair:
+def run_bfloat16(network: keras.Model, inputs: Images, layer: str) -> Pair:
+    """Run the network in float32, and with bfloat16 behind the layer, as the service does or emulated."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.h5")
         network.save(path, include_optimizer=False)
@@ -101,31 +108,47 @@ def aucs(probabilities: Floats, entries: Sequence[Entry]) -> tuple[float, float]
     return auc(kind[typed], fisura[typed]), auc(known[bones], fractured[bones])
 
 
-def main() -> None:
-    """Print what bfloat16 changes, and whether that is allowed."""
-    parser = argparse.ArgumentParser(description="Compare a recipe in bfloat16 with itself in float32, out of fold.")
-    add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="grid")
-    parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--scores", type=Path, default=SCORES)
-    chosen = parser.parse_args()
-    recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
-    outcome = load_outcome(chosen.scores / recipe.name, entries)
-    if not recipe.bfloat16_after:
-        parser.error(f"{recipe.name} names no layer behind which bfloat16 would do")
-    exact, short = score_both(recipe, entries, outcome, chosen.runs, chosen.cache)
+def report(number_format: str, pair: Pair, outcome: Outcome, entries: Sequence[Entry]) -> None:
+    """Print what a number format changes, and whether that is allowed."""
+    exact, short = pair
     flips = int(np.sum(verdicts(exact, outcome.thresholds) != verdicts(short, outcome.thresholds)))
     lost = [before - after for before, after in zip(aucs(exact, entries), aucs(short, entries), strict=True)]
     p50, p99, most = 100 * np.quantile(np.abs(exact - short).max(axis=1), [0.5, 0.99, 1])
-    title = f"bfloat16 behind {recipe.bfloat16_after} against float32, n = {len(entries):,} out of fold"
-    print(f"| {title} | | allowed |")
+    print(f"| {number_format} against float32, n = {len(entries):,} out of fold | | allowed |")
     print("| --- | --- | --- |")
     print(f"| verdicts that change | {flips} | under {MOST_FLIPS * len(entries):.1f} |")
     print(f"| AUC lost, type / fractured in FracAtlas | {lost[0]:.4f} / {lost[1]:.4f} | under {MOST_LOST} |")
     print(f"| a probability moves by, p50 / p99 / most | {p50:.2f} / {p99:.2f} / {most:.2f} points | |")
     is_borne = flips < MOST_FLIPS * len(entries) and max(lost) < MOST_LOST
-    print("It bears bfloat16." if is_borne else "It does not bear bfloat16.")
+    print("Borne." if is_borne else "Not borne.")
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """Read which run is judged."""
+    parser = argparse.ArgumentParser(description=description)
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="grid")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--scores", type=Path, default=SCORES)
+    return parser.parse_args()
+
+
+def judge(number_format: str, run_both: RunBoth, chosen: argparse.Namespace) -> None:
+    """Compare a run's networks in both formats and print what was found."""
+    recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
+    outcome = load_outcome(chosen.scores / recipe.name, entries)
+    pair = score_both(recipe, entries, outcome, chosen.runs, chosen.cache, run_both)
+    report(number_format, pair, outcome, entries)
+
+
+def main() -> None:
+    """Print what bfloat16 changes, and whether that is allowed."""
+    chosen = parse_arguments("Compare a recipe in bfloat16 with itself in float32, out of fold.")
+    layer = RECIPES[chosen.recipe].bfloat16_after
+    if not layer:
+        raise SystemExit(f"{chosen.recipe} names no layer behind which bfloat16 would do")
+    judge(f"bfloat16 behind {layer}", lambda network, inputs, _: run_bfloat16(network, inputs, layer), chosen)
 
 
 if __name__ == "__main__":
