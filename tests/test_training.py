@@ -25,11 +25,12 @@ from training.calibration import (
 )
 from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
+from training.figures import Judge, transfer_figures
 from training.heatmap import drawn_peak, is_at_box
 from training.manifest import Box, Entry, ManifestError, digest_manifest, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
 from training.network import build_head, join, share_out
-from training.outcome import load_outcome
+from training.outcome import Outcome, load_outcome
 from training.precision import emulate
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
@@ -335,6 +336,21 @@ def test_calibration_leaves_untyped_fractures_out():
     entries = [*make_entries(), *[make_entry("fracture_untyped", group=f"u{row}") for row in range(50)]]
     raw = np.random.default_rng(5).dirichlet([1, 1, 1], len(entries)).astype(np.float32)
     assert fit_calibration(raw, entries) == fit_calibration(raw[:400], entries[:400])
+
+
+def test_the_type_on_unseen_sources_is_averaged_over_them(tmp_path):
+    labels = ["fisura", "fractura", "normal", "other"] * 10
+    entries = [make_entry(label, row % 5, "ab"[row // 20], f"g{row}") for row, label in enumerate(labels)]
+    raw = np.random.default_rng(6).dirichlet([1, 1, 1], len(entries)).astype(np.float32)
+    outcome = Outcome(raw, raw.astype(np.float64), np.full(len(entries), 0.5), np.zeros((len(entries), 1, 1, 2)))
+    for source, fisura in (("a", 0.6), ("b", 0.3)):  # every type right; every type wrong
+        rows = np.array([row for row, entry in enumerate(entries) if entry.source == source])
+        told = [fisura if labels[row] == "fisura" else 0.9 - fisura for row in rows]
+        probabilities = np.array([[share, 0.9 - share, 0.1] for share in told], np.float32)
+        np.savez(tmp_path / f"without_{source}.plain.npz", rows=rows, probabilities=probabilities)
+    found = {figure.key: figure.estimate for figure in transfer_figures(Judge(entries, outcome, tmp_path))}
+    assert [found[f"transfer_{name}"].value for name in ("a", "b", "mean")] == [1, 0, 0.5]
+    assert (found["transfer_mean"].images, found["left_out_a"].images) == (20, 5)
 
 
 def test_the_scores_in_the_repository_give_the_figures_of_the_card():

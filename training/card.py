@@ -7,8 +7,6 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-import numpy as np
-
 from training.calibration import (
     MAX_NORMALS_ACCEPTED,
     MAX_OTHERS_ACCEPTED,
@@ -158,7 +156,9 @@ def _worst_damage(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def _unseen(figures: Sequence[Figure]) -> Iterator[str]:
-    values = [figure.estimate.value for figure in figures if figure.key.startswith("transfer_")]
-    if values:
-        mean = np.mean(values)
-        yield f"On a source that training never saw, the type's AUC is {mean:.3f} on average of {len(values)}."
+    for figure in figures:
+        value = figure.estimate.value
+        if figure.key == "transfer_mean":
+            yield f"On sources that training never saw the type's AUC is {value:.3f} on average."
+        if figure.key.startswith("left_out_") and not figure.is_met:
+            yield f"Of what training never saw the like of, {1 - value:.0%} are taken for fractures: {figure.name}."

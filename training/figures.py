@@ -165,28 +165,35 @@ def robustness_figures(judge: Judge) -> Iterator[Figure]:
 
 
 def transfer_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield what is left on a source that training never saw: AUC of the type, rejection of `other`.
+    """Yield what is left on sources that training never saw: AUC of the type, and rejection of `other`.
 
     A split that was not trained for this recipe yields nothing.
     """
     calibration = fit_calibration(judge.outcome.raw, judge.entries)
     threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-    for source, others in plan_left_out(judge.entries).items():
-        if not _has(judge, f"without_{source}", PLAIN):
-            continue
-        scores = calibration.apply(_spread(judge, f"without_{source}"))
-        metric = _auc_of(log_odds(scores)[1], judge.fisura)
+    left_out = {
+        source: others
+        for source, others in plan_left_out(judge.entries).items()
+        if _has(judge, f"without_{source}", PLAIN)
+    }
+    said = {source: calibration.apply(_spread(judge, f"without_{source}")) for source in left_out}
+    kinds = {source: log_odds(scores)[1] for source, scores in said.items()}
+    title = "fisura against fractura, AUC"
+    for source, kind in kinds.items():
         chosen = judge.typed & (judge.sources == source)
-        name, split = f"fisura against fractura, AUC, {source}", "trained without this source"
-        yield Figure(f"transfer_{source}", name, split, judge.estimate(metric, chosen), 0.72)
+        auc_there = judge.estimate(_auc_of(kind, judge.fisura), chosen)
+        yield Figure(f"transfer_{source}", f"{title}, {source}", "trained without this source", auc_there)
+    if kinds:
+        chosen = judge.typed & np.isin(judge.sources, list(kinds))
+        mean = judge.estimate(_mean_auc(kinds, judge), chosen)
+        yield Figure("transfer_mean", f"{title}, mean of these sources", "each trained without it", mean, 0.72)
+    for source, others in left_out.items():
+        rejected = confidence(said[source]) < threshold
         for other in others:
-            rejected = confidence(scores) < threshold
-            name, split = (
-                f"`other` rejected, {other}",
-                f"trained without {' and '.join(dict.fromkeys([source, *others]))}",
-            )
+            split = f"trained without {' and '.join(dict.fromkeys([source, *others]))}"
             chosen = judge.other & (judge.sources == other)
-            yield Figure(f"left_out_{other}", name, split, judge.share(rejected, chosen), 0.95)
+            share_there = judge.share(rejected, chosen)
+            yield Figure(f"left_out_{other}", f"`other` rejected, {other}", split, share_there, 0.95)
 
 
 def part_figures(judge: Judge) -> Iterator[Figure]:
@@ -199,6 +206,12 @@ def part_figures(judge: Judge) -> Iterator[Figure]:
     for name, chosen in parts.items():
         yield from _aucs_of(judge, name, chosen)
         yield from _shares_of(judge, name, chosen)
+    fracatlas = judge.sources == "fracatlas"
+    for label in ("fisura", "fractura", "fracture_untyped"):
+        images = fracatlas & ((judge.labels == label) | judge.normal)
+        if _are_enough(images & judge.fractured, images & judge.normal):
+            name = f"source fracatlas: {label} against normal, AUC"
+            yield Figure(f"fracture_auc, {label}", name, FOLDS, judge.fracture_auc(images))
 
 
 def _aucs_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
@@ -241,6 +254,14 @@ def _cuts(judge: Judge) -> Floats:
 
 def _auc_of(scores: Floats, positive: Bools) -> Callable[[Rows], float]:
     return lambda rows: auc(scores[rows], positive[rows])
+
+
+def _mean_auc(kinds: dict[str, Floats], judge: Judge) -> Callable[[Rows], float]:
+    def metric(rows: Rows) -> float:
+        parts = {source: rows[judge.sources[rows] == source] for source in kinds}
+        return float(np.mean([auc(kind[parts[source]], judge.fisura[parts[source]]) for source, kind in kinds.items()]))
+
+    return metric
 
 
 def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], float]:
