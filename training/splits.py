@@ -19,6 +19,11 @@ class Split:
     train: Rows
     score: Rows
 
+    @property
+    def is_fold(self) -> bool:
+        """Say whether this is one of the folds that together judge every image."""
+        return self.name.startswith("fold_")
+
 
 def plan_splits(entries: Sequence[Entry]) -> list[Split]:
     """List the folds, then those without whole sources, then all images, scored on none."""

@@ -2,8 +2,8 @@
 
 A split that is done is not done again, and one that was broken off goes on from its last epoch: run the same command.
 Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the head; to `<scores>/<recipe>/`: `<split>.<view>.npz`, what the
-joined network says of the rows held back: `rows`, `probabilities`, and of the plain view the `evidence` for the rows
-`boxed`. The scores are small and kept in the repository, so that `evaluate` needs no training.
+joined network says of the rows held back: `rows`, `probabilities`, and of a fold's plain view the `evidence` for the
+rows `boxed`. The scores are small and kept in the repository, so that `evaluate` needs no training.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def score_split(recipe: Recipe, split: Split, entries: Sequence[Entry], view: st
     pixels = load_view(folders.cache, recipe.size, view)
     probabilities, evidence = score(network, pixels, split.score, f"{split.name} {view}")
     said: dict[str, Any] = {"rows": split.score, "probabilities": probabilities}
-    if view == PLAIN:
+    if view == PLAIN and split.is_fold:
         boxed = np.array([bool(entry.boxes) for entry in take(entries, split.score)], bool)
         said |= {"boxed": split.score[boxed], "evidence": evidence[boxed].astype(np.float16)}
     np.savez_compressed(path, **said)
@@ -238,7 +238,7 @@ def main() -> None:
         run_split(recipe, split, entries, folders)
         score_split(recipe, split, entries, PLAIN, folders)
     for split in splits if chosen.damages else ():
-        for view in DAMAGES if split.name.startswith("fold_") else ():
+        for view in DAMAGES if split.is_fold else ():
             score_split(recipe, split, entries, view, folders)
 
 
