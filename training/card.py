@@ -161,4 +161,5 @@ def _unseen(figures: Sequence[Figure]) -> Iterator[str]:
         if figure.key == "transfer_mean":
             yield f"On sources that training never saw the type's AUC is {value:.3f} on average."
         if figure.key.startswith("left_out_") and not figure.is_met:
-            yield f"Of what training never saw the like of, {1 - value:.0%} are taken for fractures: {figure.name}."
+            source = figure.key.removeprefix("left_out_")
+            yield f"Of `other` from {source} a network that never saw any of it takes {1 - value:.0%} for fractures."
