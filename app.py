@@ -45,7 +45,7 @@ from uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, s
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
-MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts its 64 KiB read buffer too
+MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts the piece that it reads too
 ALWAYS_ANSWERED: Final = ("health",)
 RUNS_THE_NETWORK: Final = ("predict", "predict_batch")
 SHED: Final = "HTTP_" + SHED_HEADER
