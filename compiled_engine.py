@@ -15,6 +15,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -99,8 +100,10 @@ class CompiledNetwork:
         self.name = "openvino" if self.is_exact else "openvino, bfloat16"
         self._core, self._cores = core, cores
         self._models = [core.read_model(stage.xml, stage.weights) for stage in parts.stages]
-        self._alone = self._compile(precisions, streams=1)
-        self._together = self._compile(precisions, streams=cores) if cores > 1 else self._alone
+        streams = (1, cores) if cores > 1 else (1,)
+        with ThreadPoolExecutor(len(streams)) as pool:  # side by side they take two thirds of the time
+            compiled = list(pool.map(lambda count: self._compile(precisions, streams=count), streams))
+        self._alone, self._together = compiled[0], compiled[-1]
         self._lock = threading.Lock()
         self._running = 0
 
