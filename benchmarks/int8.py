@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import tensorflow as tf
 import tf2onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.rates import lone
+from benchmarks.runtimes import open_session
 from training.metrics import Floats
 from training.precision import Images, Pair, judge, parse_arguments
 
@@ -34,7 +34,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 def run_int8(network: Any, inputs: Images, examples: Images) -> Pair:
     """Run the network in float32 and in 8 bits, and print how much quicker 8 bits are on one core."""
     with tempfile.TemporaryDirectory() as folder:
-        sessions = [_open(path) for path in quantise(network, examples, Path(folder))]
+        sessions = [open_session(path, 1) for path in quantise(network, examples, Path(folder))]
     exact, short = (_answer(session, inputs) for session in sessions)
     slow, fast = (_lone(session, inputs[:1]) for session in sessions)
     print(f"8 bits: {slow / fast:.2f} times as quick, one core", flush=True)
@@ -52,7 +52,7 @@ def quantise(network: Any, examples: Images, folder: Path) -> tuple[Path, Path]:
     quantize_static(
         ready,
         short,
-        _Reader(_open(ready).get_inputs()[0].name, examples),
+        _Reader(open_session(ready, 1).get_inputs()[0].name, examples),
         per_channel=True,
         reduce_range=True,  # seven bits a weight, else sums overflow on a processor without VNNI
         activation_type=QuantType.QUInt8,
@@ -61,18 +61,12 @@ def quantise(network: Any, examples: Images, folder: Path) -> tuple[Path, Path]:
     return exact, short
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _answer(session: onnxruntime.InferenceSession, images: Images) -> Floats:
+def _answer(session: Any, images: Images) -> Floats:
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: image[np.newaxis]})[0] for image in images]).astype(np.float64)
 
 
-def _lone(session: onnxruntime.InferenceSession, image: Images) -> float:
+def _lone(session: Any, image: Images) -> float:
     return lone(lambda _: _answer(session, image), seconds=3)
 
 

@@ -14,8 +14,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from operator import itemgetter
+from operator import attrgetter
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import requests
@@ -206,6 +207,17 @@ async def damaged_files(short: bool) -> None:
         show("· memory after a tenth, at the end", f"{memory[4]:.0f} MB, {memory[-1]:.0f} MB")
 
 
+class Blast(NamedTuple):
+    """What one bomb did; seconds with and without those that as many zero bytes take."""
+
+    seconds: float
+    beyond_receiving: float
+    memory_mb: float
+    status: int
+    name: str
+    size: int
+
+
 async def explosives(_short: bool) -> None:
     """Every bomb alone: how it is answered, how fast, how much memory it takes above rest.
 
@@ -222,14 +234,20 @@ async def explosives(_short: bool) -> None:
             server.reset_peak()
             rest = server.memory_mb()
             seconds, status = timed_post(server, body)
-            rows.append((seconds, seconds - receiving, server.memory_mb("VmHWM") - rest, status, name, len(body)))
-    slowest, costliest, largest = (max(rows, key=itemgetter(place)) for place in range(3))
-    show(f"{len(rows)} bombs: statuses", str(dict(Counter(row[3] for row in rows))))
-    show("· slowest", f"{1000 * slowest[0]:.0f} ms ({slowest[4]}, {slowest[5] / 1e6:.1f} MB)")
-    show("· slowest, less what as many zero bytes take", f"{1000 * costliest[1]:.0f} ms ({costliest[4]})")
-    show("· over 100 ms", "; ".join(f"{row[4]}: {1000 * row[0]:.0f} ms" for row in rows if row[0] > 0.1) or "none")
-    show("· most memory above rest", f"{largest[2]:.0f} MB ({largest[4]})")
-    show("· answered 200, since their first picture is whole", "; ".join(row[4] for row in rows if row[3] == 200))
+            memory = server.memory_mb("VmHWM") - rest
+            rows.append(Blast(seconds, seconds - receiving, memory, status, name, len(body)))
+    slowest, costliest, largest = (
+        max(rows, key=attrgetter(figure)) for figure in ("seconds", "beyond_receiving", "memory_mb")
+    )
+    late = (f"{row.name}: {1000 * row.seconds:.0f} ms" for row in rows if row.seconds > 0.1)
+    answered = (row.name for row in rows if row.status == 200)
+    show(f"{len(rows)} bombs: statuses", str(dict(Counter(row.status for row in rows))))
+    show("· slowest", f"{1000 * slowest.seconds:.0f} ms ({slowest.name}, {slowest.size / 1e6:.1f} MB)")
+    beyond = f"{1000 * costliest.beyond_receiving:.0f} ms ({costliest.name})"
+    show("· slowest, less what as many zero bytes take", beyond)
+    show("· over 100 ms", "; ".join(late) or "none")
+    show("· most memory above rest", f"{largest.memory_mb:.0f} MB ({largest.name})")
+    show("· answered 200, since their first picture is whole", "; ".join(answered))
 
 
 def timed_post(server: RunningServer, body: bytes) -> tuple[float, int]:

@@ -15,12 +15,12 @@ from benchmarks.engines import RESULT as ENGINES
 from benchmarks.films import KINDS, LARGE, SMALL
 from benchmarks.machine import ROOT
 from benchmarks.measurements import Comparison
-from benchmarks.runtimes import REFERENCE
+from benchmarks.runtimes import CLASSIC as CLASSIC_ENGINE
+from benchmarks.runtimes import OURS as OUR_ENGINE
+from benchmarks.runtimes import REFERENCE as PEERS_ENGINE
 
 README: Final = ROOT / "benchmarks" / "README.md"
 IMAGES: Final = ROOT / "docs" / "images"
-OUR_ENGINE: Final = "OpenVINO, float32"
-PEERS_ENGINES: Final = (REFERENCE, "Keras, `model.predict`")  # of LitServe and BentoML, of classic Flask
 LIMIT: Final = "limit: bare loop, decode + prepare + network, no HTTP"
 
 
@@ -136,7 +136,9 @@ def engines(found: dict[str, Any]) -> str:
 def bound(rows: dict[str, Any]) -> str:
     """Say how much of a service's lead the runtime alone can give."""
     ours = rows[OUR_ENGINE]["per_second"]
-    times = " and ".join(f"{ours / rows[name]['per_second']:.2f} times what {name} gives" for name in PEERS_ENGINES)
+    times = " and ".join(
+        f"{ours / rows[name]['per_second']:.2f} times what {name} gives" for name in (PEERS_ENGINE, CLASSIC_ENGINE)
+    )
     return (
         f"With a call per core {OUR_ENGINE} gives {times}: so much of a lead with small films is the runtime's. "
         "What goes beyond is saved around the network."

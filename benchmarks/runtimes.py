@@ -91,14 +91,20 @@ def open_openvino(precision: str) -> Opener:
     return opener
 
 
-def open_onnxruntime(threads: int, calls: int) -> list[Call]:
-    """Open a session for each caller."""
+def open_session(path: Path, threads: int) -> Any:
+    """Open an ONNX file for calls of so many threads."""
     import onnxruntime  # noqa: PLC0415
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def open_onnxruntime(threads: int, calls: int) -> list[Call]:
+    """Open a session for each caller."""
+
     def call() -> Call:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        session = onnxruntime.InferenceSession(FILES / "network.onnx", options, providers=["CPUExecutionProvider"])
+        session = open_session(FILES / "network.onnx", threads)
         name = session.get_inputs()[0].name
         return lambda images: np.asarray(session.run(None, {name: images})[0])
 
@@ -157,13 +163,15 @@ def open_predict(threads: int, calls: int) -> list[Call]:
     return [lambda images: np.asarray(network.predict(images, verbose=0)[0])] * calls
 
 
+OURS: Final = "OpenVINO, float32"
 REFERENCE: Final = "Keras, `predict_on_batch`"
+CLASSIC: Final = "Keras, `model.predict`"
 OPENERS: Final[dict[str, Opener]] = {
-    "OpenVINO, float32": open_openvino("f32"),
+    OURS: open_openvino("f32"),
     "OpenVINO, bfloat16": open_openvino("bf16"),
     "ONNX Runtime, float32": open_onnxruntime,
     "LiteRT, float32": open_litert,
     "TensorFlow, warmed `tf.function`": open_function,
     REFERENCE: open_on_batch,
-    "Keras, `model.predict`": open_predict,
+    CLASSIC: open_predict,
 }

@@ -12,8 +12,9 @@ from benchmarks.contenders import CLASSIC, OURS, bentoml, classic, litserve, our
 from benchmarks.engines import RESULT
 from benchmarks.films import KINDS, SMALL, films, read, write
 from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, mean_stages, points_apart
-from benchmarks.report import OUR_ENGINE, render
+from benchmarks.report import render
 from benchmarks.runtimes import OPENERS
+from benchmarks.runtimes import OURS as OUR_ENGINE
 from preprocessing import decode
 
 FACTS = {"command": "python -m benchmarks.compare"}
