@@ -100,14 +100,11 @@ def _jpeg_segments(data: bytes) -> Iterator[int]:
 def _is_laborious_png(data: bytes) -> bool:
     """Count chunks; Pillow inflates each profile and text, and forgets the bytes of one whose checksum is wrong."""
     places = list(itertools.islice(_png_chunks(data), MAX_STEPS + 1))
+    if len(places) > MAX_STEPS:
+        return True
     kinds = Counter(data[place + 4 : place + 8] for place in places)
     exif = sum(int.from_bytes(data[place : place + 4]) for place in places if data[place + 4 : place + 8] == b"eXIf")
-    return (
-        len(places) > MAX_STEPS
-        or exif > MAX_EXIF_BYTES
-        or kinds[b"iCCP"] > MAX_PROFILES
-        or kinds[b"zTXt"] + kinds[b"iTXt"] > MAX_TEXTS
-    )
+    return exif > MAX_EXIF_BYTES or kinds[b"iCCP"] > MAX_PROFILES or kinds[b"zTXt"] + kinds[b"iTXt"] > MAX_TEXTS
 
 
 def _png_chunks(data: bytes) -> Iterator[int]:
