@@ -129,7 +129,8 @@ def prepare(
     if scaling == "unit":
         pixels = pixels / np.float32(255)
     if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., np.newaxis], channels, axis=2)
+        pixels = pixels[..., np.newaxis]
+        pixels = np.repeat(pixels, channels, axis=2) if channels > 1 else pixels
     return pixels[np.newaxis]
 
 
