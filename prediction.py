@@ -45,10 +45,11 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     """Judge one row of outputs: as many as class names, or one more, the last, for "none of them".
 
     `threshold` (0 to 1) is compared with the confidence as it is shown. Raise OutputError where the outputs are
-    not finite, negative, or add up to something further than 1e-2 from 1.
+    not finite, negative by more than rounding, or add up to something further than 1e-2 from 1.
     """
     values = np.asarray(outputs, dtype=np.float64)
     _check(values, len(class_names))
+    values = np.maximum(values, 0)
     known = values[: len(class_names)]
     shares = _shares(known)
     confidence = _confidence(known, shares, has_none=len(values) > len(class_names))
@@ -85,7 +86,7 @@ def answer(verdict: Verdict, refusal: str) -> dict[str, Any]:
 def _check(values: NDArray[np.float64], classes: int) -> None:
     if values.shape not in ((classes,), (classes + 1,)):
         raise OutputError(f"{values.shape} outputs for {classes} classes")
-    if not np.all(np.isfinite(values)) or np.any(values < 0) or abs(values.sum() - 1) > SUM_TOLERANCE:
+    if not np.all(np.isfinite(values)) or np.any(values < -NEGLIGIBLE) or abs(values.sum() - 1) > SUM_TOLERANCE:
         raise OutputError(f"outputs that are no probabilities: {values.tolist()}")
 
 

@@ -83,6 +83,11 @@ def test_the_threshold_is_compared_with_the_number_shown():
     assert judge(np.array([0.985, 0.015], dtype=np.float32), TWO, 0.985).accepted
 
 
+def test_what_rounding_leaves_below_zero_counts_as_zero():
+    outputs = np.float32([-1e-7, 0.4, 0.6])
+    assert judge(outputs, TWO, 0.3) == judge(np.float32([0, 0.4, 0.6]), TWO, 0.3)
+
+
 @pytest.mark.parametrize(
     "outputs", [[np.nan, 1.0], [np.inf, 0.0], [0.5, 0.48], [0.5, 0.52], [1.5, -0.5], [1.0], [0.25] * 4, [[0.5, 0.5]]]
 )
