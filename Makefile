@@ -90,6 +90,7 @@ check: lint types audit     ## all that is not a test
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements*.txt from requirements*.in
 	$(LOCK) requirements.in -o requirements.txt
+	$(LOCK) -c requirements.txt requirements-slim.in -o requirements-slim.txt
 	for extra in dev training bulk; do \
 	  { echo '-r requirements.txt'; $(LOCK) requirements-$$extra.in; } > requirements-$$extra.txt.new \
 	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done

@@ -28,7 +28,7 @@ import openapi
 import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
-from compiled_engine import CompileError, ModelSource, UnfitError, import_openvino, load_compiled
+from compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from dicom import DicomError
 from file_structure import StructureError, check_structure
@@ -485,7 +485,7 @@ def _language() -> Language:
 def load(config: Config, cores: int | None = None) -> Classifier:
     """Inspect and load the model that the settings name, for all cores or so many. Raise ModelError, MisfitError."""
     if config.engine != "tensorflow":
-        threading.Thread(target=import_openvino, daemon=True).start()  # while the file is looked into
+        threading.Thread(target=import_litert, daemon=True).start()  # while the file is looked into
     file = inspect_model(config.model_path, config.cache_path)
     chosen = {name: getattr(config, name) for name in VARIABLES}
     try:
@@ -505,8 +505,7 @@ def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], co
     if config.engine != "tensorflow":
         side = resolve("input_size", file.attributes, chosen).value or 0
         high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
-        layer = resolve("bfloat16_after", file.attributes, chosen).value or ""
-        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high, layer)
+        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
         try:
             return load_compiled(source, config.cache_path, cores)
         except CompileError as error:

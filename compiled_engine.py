@@ -1,4 +1,4 @@
-"""A network that was compiled once and lies in a cache folder: ready in a blink, run by OpenVINO, without TensorFlow.
+"""A network that was compiled once and lies in a cache folder: ready in a blink, run by LiteRT, without TensorFlow.
 
 What is missing, out of date or damaged there is compiled anew from the .h5, by `keras_engine.py` in a child process.
 """
@@ -14,21 +14,22 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
+Call = Callable[[Images], list[NDArray[np.float32]]]
 
-FORMAT: Final = 2  # of an entry in the cache: another number, and all are made anew
+FORMAT: Final = 3  # of an entry in the cache: another number, and all are made anew
 TIMEOUT_SECONDS: Final = 300
 COMPILER: Final = Path(__file__).with_name("keras_engine.py")
 KEPT: Final = 4  # entries in the cache; older ones are removed
@@ -51,8 +52,7 @@ class ModelSource:
     """The file to compile, and what decides its compiled form beside its bytes.
 
     `side` is the input's side in pixels where the network leaves it open, 0 where that is not known; `high` the
-    largest value of a pixel that it expects, 1 or 255; `bfloat16_after` the layer behind which bfloat16 does, empty
-    where float32 is wanted throughout.
+    largest value of a pixel that it expects, 1 or 255.
     """
 
     path: Path
@@ -60,86 +60,50 @@ class ModelSource:
     keras_version: str
     side: int
     high: int
-    bfloat16_after: str = ""
 
     @property
     def key(self) -> str:
         """The name of the cache's entry."""
-        facts = (FORMAT, version("openvino"), self.sha256, self.side, self.high, self.bfloat16_after)
+        facts = (FORMAT, version("ai-edge-litert"), self.sha256, self.side, self.high)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-class Stage(NamedTuple):
-    """A part of the network as OpenVINO describes it, and its weights."""
-
-    xml: bytes
-    weights: bytes
-
-
 class Parts(NamedTuple):
-    """What an entry of the cache holds: what is known of the network, and its stages, run one after another."""
+    """What an entry of the cache holds: what is known of the network, and the network as LiteRT reads it."""
 
     facts: dict[str, Any]
-    stages: list[Stage]
+    model: bytes
 
 
 class CompiledNetwork:
     """A compiled network. Shapes are those of the file, None where any size will do; outputs in the order that counts.
 
-    An image that comes alone is spread over all cores; where several are at work, each has one core. A second stage
-    runs in bfloat16 where the processor has it.
+    An image that comes alone is spread over all cores; where several are at work, each has one core.
     """
+
+    name = "litert"
 
     def __init__(self, parts: Parts, cores: int) -> None:
         self.input_shape: Shape = tuple(parts.facts["input_shape"])
         self.output_shapes: tuple[Shape, ...] = tuple(tuple(shape) for shape in parts.facts["output_shapes"])
-        core = import_openvino().Core()
-        later = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        precisions = ["f32", *(later for _ in parts.stages[1:])]
-        self.is_exact = "bf16" not in precisions
-        self.name = "openvino" if self.is_exact else "openvino, bfloat16"
-        self._core, self._cores = core, cores
-        self._models = [core.read_model(stage.xml, stage.weights) for stage in parts.stages]
-        streams = (1, cores) if cores > 1 else (1,)
-        with ThreadPoolExecutor(len(streams)) as pool:  # side by side they take two thirds of the time
-            compiled = list(pool.map(lambda count: self._compile(precisions, streams=count), streams))
-        self._alone, self._together = compiled[0], compiled[-1]
         self._lock = threading.Lock()
         self._running = 0
+        self._alone, self._together = _Pool(parts, cores), _Pool(parts, 1)
+        wanted = [self._alone, *([self._together] * cores if cores > 1 else [])]
+        with ThreadPoolExecutor(cores) as executor:  # side by side they are ready sooner
+            list(executor.map(_Pool.add, wanted))
 
     def __call__(self, images: Images) -> list[NDArray[np.float32]]:
         """Run (n, height, width, channels), one by one; return the probabilities and, where there is one, the evidence.
 
         Processors gain nothing from batches with this engine, and an image's answer cannot depend on its neighbours.
         """
-        with self._choose() as requests:
-            return _run_each(requests, images)
-
-    def exactly(self, images: Images) -> list[NDArray[np.float32]]:
-        """Run all stages in float32."""
-        return (
-            self(images)
-            if self.is_exact
-            else _run_each(self._compile(["f32" for _ in self._models], streams=1), images)
-        )
-
-    def _compile(self, precisions: Sequence[str], *, streams: int) -> "_Requests":
-        settings = {
-            "INFERENCE_NUM_THREADS": self._cores,
-            "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # pinned, the streams of two compiled models share cores
-            "SNIPPETS_MODE": "DISABLE",  # 2026.4 fails on a sum of a few log-odds with it, and gains nothing by it
-        }
-        pairs = zip(self._models, precisions, strict=True)
-        return _Requests(
-            [
-                self._core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, **settings})
-                for model, precision in pairs
-            ]
-        )
+        with self._choose() as pool:
+            outputs = [pool.run(image[np.newaxis]) for image in images]
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
     @contextmanager
-    def _choose(self) -> Iterator["_Requests"]:
+    def _choose(self) -> Iterator["_Pool"]:
         with self._lock:
             self._running += 1
             alone = self._running == 1
@@ -150,39 +114,45 @@ class CompiledNetwork:
                 self._running -= 1
 
 
-class _Requests:
-    """Stages compiled for this processor, and the inference requests that are free; each holds memory of its own."""
+class _Pool:
+    """Interpreters that are free, each for one caller at a time and with memory of its own; more come when wanted."""
 
-    def __init__(self, stages: Sequence[Any]) -> None:
-        self._stages = stages
-        self._free: list[list[Any]] = []
+    def __init__(self, parts: Parts, threads: int) -> None:
+        self._parts, self.threads = parts, threads
+        self._free: list[Call] = []
+
+    def add(self) -> None:
+        self._free.append(self._open())
 
     def run(self, image: Images) -> list[NDArray[np.float32]]:
         try:
-            requests = self._free.pop()
+            call = self._free.pop()
         except IndexError:
-            requests = [stage.create_infer_request() for stage in self._stages]
-        values = image
-        for request in requests:
-            request.infer({0: values}, share_inputs=True)
-            values = request.get_output_tensor(0).data
-        last = requests[-1]
-        outputs = [last.get_output_tensor(place).data.copy() for place in range(len(self._stages[-1].outputs))]
-        self._free.append(requests)
+            call = self._open()
+        outputs = call(image)
+        self._free.append(call)
         return outputs
 
+    def _open(self) -> Call:
+        interpreter = import_litert().Interpreter(model_content=self._parts.model, num_threads=self.threads)
+        interpreter.allocate_tensors()
+        details = interpreter.get_output_details()
+        given = interpreter.get_input_details()[0]["index"]
+        wanted = [details[place]["index"] for place in self._parts.facts["places"]]
 
-def _run_each(requests: _Requests, images: Images) -> list[NDArray[np.float32]]:
-    outputs = [requests.run(image[np.newaxis]) for image in images]
-    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+        def call(image: Images) -> list[NDArray[np.float32]]:
+            interpreter.set_tensor(given, image)
+            interpreter.invoke()
+            return [interpreter.get_tensor(index) for index in wanted]
+
+        return call
 
 
-def import_openvino() -> Any:
-    """Import OpenVINO, a quarter of a second, without its converter and what that would report to its makers."""
-    sys.modules.setdefault("openvino.tools.ovc", cast("Any", None))
-    import openvino  # noqa: PLC0415 only where a network is loaded
+def import_litert() -> Any:
+    """Import LiteRT's interpreter, a tenth of a second."""
+    from ai_edge_litert import interpreter  # noqa: PLC0415 only where a network is loaded
 
-    return openvino
+    return interpreter
 
 
 def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwork:
@@ -223,16 +193,14 @@ def _installed(name: str) -> str | None:
 def unpack(archive: bytes) -> Parts:
     """Take an entry of the cache apart; a zip file's checksums tell damage."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        facts = json.loads(file.read("facts.json"))
-        names = [f"stage-{number}" for number in range(facts["stages"])]
-        return Parts(facts, [Stage(file.read(f"{name}.xml"), file.read(f"{name}.bin")) for name in names])
+        return Parts(json.loads(file.read("facts.json")), file.read("network.tflite"))
 
 
 def _compile(source: ModelSource) -> bytes:
     """Let a child process compile the network, so that TensorFlow's memory and seconds are spent elsewhere."""
     if _installed("tensorflow") is None:
         raise UnfitError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
-    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high), source.bfloat16_after]
+    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours

@@ -139,7 +139,7 @@ SETTINGS: Final = (
         "BONE_ENGINE",
         "auto",
         _one_of("auto", "compiled", "tensorflow"),
-        "what runs the network: `compiled` (OpenVINO), `tensorflow` (plain Keras), or `auto`, the first where it can",
+        "what runs the network: `compiled` (LiteRT), `tensorflow` (plain Keras), or `auto`, the first where it can",
     ),
     Setting(
         "cache_path",

@@ -1,4 +1,4 @@
-"""A Keras .h5 on TensorFlow: loaded to be run here, or, in a child process, turned into what OpenVINO runs.
+"""A Keras .h5 on TensorFlow: loaded to be run here, or, in a child process, turned into what LiteRT runs.
 
 The only module that imports TensorFlow, and only where a network is loaded: that takes seconds and 500 MB.
 `python keras_engine.py` is that child; `compiled_engine.py` starts it.
@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,10 @@ TOLERANCE: Final = 1e-4  # of a probability, between Keras and what was compiled
 MADE_WITH: Final = ("keras", "tensorflow", "tf_keras")
 UNFIT: Final = 3  # exit codes of the child
 UNFAITHFUL: Final = 4
-EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}  # why: see compiled_engine.py
 
 
 class RebuildError(Exception):
     """A file that Keras cannot turn into a network of one image in, probabilities out; the message is one sentence."""
-
-
-class CutError(Exception):
-    """A network that cannot be cut behind the layer that its file names."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +42,10 @@ class KerasNetwork:
     wanted: tuple[int, ...]  # places of those outputs among the model's
     run: Traced
     name: str = "tensorflow"
-    is_exact: bool = True
 
     def __call__(self, images: Images) -> list[NDArray[np.float32]]:
         """Run (n, height, width, channels); return the probabilities and, where there is one, the evidence."""
         return [output.numpy() for output in self.run(images)]
-
-    def exactly(self, images: Images) -> list[NDArray[np.float32]]:
-        """Run in float32, as always."""
-        return self(images)
 
 
 def load_keras(path: Path, keras_version: str) -> KerasNetwork:
@@ -104,14 +93,14 @@ def _understand(model: Any) -> KerasNetwork:
         len(shapes[0]) == 2 and shapes[0][1] is not None,
         f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
     )
-    return KerasNetwork(shape, shapes, model, wanted, _trace(model, wanted))
+    return KerasNetwork(shape, shapes, model, wanted, _trace(model, wanted, shape))
 
 
-def _trace(model: Any, wanted: Sequence[int]) -> Traced:
-    """Make a function of a batch that returns these outputs of a model with one input."""
+def _trace(model: Any, wanted: Sequence[int], shape: Shape) -> Traced:
+    """Make a function of a batch of this shape that returns these outputs of a model with one input."""
     import tensorflow as tf  # noqa: PLC0415 as above
 
-    given = tf.TensorSpec(tuple(model.inputs[0].shape), tf.float32)
+    given = tf.TensorSpec(shape, tf.float32)
 
     @tf.function(input_signature=[given], autograph=False)  # type: ignore[untyped-decorator]
     def run(batch: Any) -> Any:
@@ -121,71 +110,56 @@ def _trace(model: Any, wanted: Sequence[int]) -> Traced:
     return cast("Traced", run)
 
 
-def cut(network: KerasNetwork, layer: str) -> list[Traced]:
-    """Return the network in two stages, up to a layer and behind it; whole where none is named. Raise CutError."""
-    if not layer:
-        return [network.run]
-    import keras  # noqa: PLC0415 as above
-
-    try:
-        middle = network.model.get_layer(layer).output
-        before = keras.Model(network.model.inputs, middle)
-        behind = keras.Model(middle, [network.model.outputs[place] for place in network.wanted])
-    except ValueError as error:
-        raise CutError(f"its attribute bone_bfloat16_after is {layer!r}, but it cannot be cut there") from error
-    return [_trace(before, [0]), _trace(behind, range(len(network.wanted)))]
-
-
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise RebuildError(message)
 
 
-def write_compiled(network: KerasNetwork, layer: str, checks: Images, archive: Any) -> float:
-    """Write the network into a zip file as OpenVINO's models for one image; return how far they are from Keras.
+def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> float:
+    """Write the network into a zip file as LiteRT's model for one image; return how far it is from Keras.
 
-    `layer` is that behind which the network is cut in two, empty for none; `checks` is (n, height, width, channels),
-    and the distance the largest difference of a probability on them. Raise CutError.
+    `checks` is (n, height, width, channels), and the distance the largest difference of a probability on them.
     """
-    sys.modules["openvino_telemetry"] = cast("Any", None)  # it would report each conversion to OpenVINO's makers
-    import openvino  # noqa: PLC0415 not needed to run Keras
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 not needed to run Keras
 
-    stages = [_convert(openvino, traced) for traced in cut(network, layer)]
-    shape = [1, *checks.shape[1:]]
-    for model in stages:
-        model.reshape(shape)
-        shape = list(model.output(0).get_shape())
+    model = _convert(_trace(network.model, network.wanted, (1, *checks.shape[1:])))
+    interpreter = Interpreter(model_content=model)
+    interpreter.allocate_tensors()
+    places = _order(interpreter.get_output_details())
     facts = {
         "input_shape": network.input_shape,
         "output_shapes": network.output_shapes,
-        "stages": len(stages),
+        "places": places,
         "made_with": {name: version(name) for name in MADE_WITH},
     }
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive, "w") as file:
+    with zipfile.ZipFile(archive, "w") as file:
         file.writestr("facts.json", json.dumps(facts))
-        for number, model in enumerate(stages):
-            xml = Path(folder, f"stage-{number}.xml")
-            openvino.save_model(model, xml, compress_to_fp16=False)
-            file.write(xml, xml.name)
-            file.write(xml.with_suffix(".bin"), xml.with_suffix(".bin").name)
-    compiled = [openvino.compile_model(model, "CPU", EXACT) for model in stages]
-    probabilities = np.concatenate([_run(compiled, image[np.newaxis]) for image in checks])
+        file.writestr("network.tflite", model)
+    probabilities = np.concatenate([_run(interpreter, image[np.newaxis], places[0]) for image in checks])
     return float(np.max(np.abs(probabilities - network(checks)[0])))
 
 
-def _convert(openvino: Any, traced: Any) -> Any:
-    """Convert a traced function; TensorFlow's graph may list outputs behind those that it returns."""
-    function = traced.get_concrete_function()
-    converted = openvino.convert_model(function)
-    wanted = [result.input_value(0) for result in converted.get_results()[: len(function.structured_outputs)]]
-    return openvino.Model([openvino.opset13.result(value) for value in wanted], converted.get_parameters(), "network")
+def _convert(traced: Any) -> bytes:
+    """Convert a traced function, its variables frozen to constants."""
+    import tensorflow as tf  # noqa: PLC0415 as above
+    from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415
+        convert_variables_to_constants_v2,
+    )
+
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+    return cast("bytes", tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
 
 
-def _run(stages: Sequence[Any], values: Any) -> Any:
-    """Run one image through stages that OpenVINO has compiled; return the last one's first output."""
-    for stage in stages:
-        values = stage(values)[0]
-    return values
+def _order(outputs: Sequence[Any]) -> list[int]:
+    """Return the outputs' places as the function returned them: LiteRT calls them Identity, Identity_1 and so on."""
+    return sorted(range(len(outputs)), key=lambda place: str(outputs[place]["name"]))
+
+
+def _run(interpreter: Any, image: Images, place: int) -> Any:
+    """Run one image; return the output at a place."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[place]["index"])
 
 
 def check_images(path: Path, size: tuple[int, int], channels: int, high: float) -> Images:
@@ -202,7 +176,7 @@ def check_images(path: Path, size: tuple[int, int], channels: int, high: float) 
     return (np.concatenate(images) * high).astype(np.float32)
 
 
-def main(path: Path, keras_version: str, side: int, high: float, layer: str) -> tuple[int, bytes]:
+def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, bytes]:
     """Return 0 and the compiled network, or UNFIT or UNFAITHFUL and a sentence."""
     try:
         network = load_keras(path, keras_version)
@@ -212,10 +186,7 @@ def main(path: Path, keras_version: str, side: int, high: float, layer: str) -> 
     if not height or not width:
         return UNFAITHFUL, b"the size of its input is not known"
     archive = io.BytesIO()
-    try:
-        distance = write_compiled(network, layer, check_images(path, (height, width), channels, high), archive)
-    except CutError as error:
-        return UNFAITHFUL, str(error).encode()
+    distance = write_compiled(network, check_images(path, (height, width), channels, high), archive)
     if not distance <= TOLERANCE:
         return UNFAITHFUL, f"what was compiled differs from Keras by {distance:.2g}".encode()
     return 0, archive.getvalue()
@@ -224,7 +195,7 @@ def main(path: Path, keras_version: str, side: int, high: float, layer: str) -> 
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between
-    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])
+    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
     answer.write(said)
     answer.close()
     sys.exit(status)

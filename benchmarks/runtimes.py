@@ -163,14 +163,14 @@ def open_predict(threads: int, calls: int) -> list[Call]:
     return [lambda images: np.asarray(network.predict(images, verbose=0)[0])] * calls
 
 
-OURS: Final = "OpenVINO, float32"
+OURS: Final = "LiteRT, float32"
 REFERENCE: Final = "Keras, `predict_on_batch`"
 CLASSIC: Final = "Keras, `model.predict`"
 OPENERS: Final[dict[str, Opener]] = {
-    OURS: open_openvino("f32"),
+    OURS: open_litert,
+    "OpenVINO, float32": open_openvino("f32"),
     "OpenVINO, bfloat16": open_openvino("bf16"),
     "ONNX Runtime, float32": open_onnxruntime,
-    "LiteRT, float32": open_litert,
     "TensorFlow, warmed `tf.function`": open_function,
     REFERENCE: open_on_batch,
     CLASSIC: open_predict,

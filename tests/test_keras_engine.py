@@ -14,26 +14,14 @@ import keras_engine
 COMPILER = ROOT / "keras_engine.py"
 
 
-def compile_with(path, side=0, tolerance=keras_engine.TOLERANCE, layer=""):
-    """Run the compiler's main in a process of its own: an openvino that serves here cannot convert."""
-    call = f"keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0, {layer!r})"
+def compile_with(path, side=0, tolerance=keras_engine.TOLERANCE):
+    """Run the compiler's main in a process of its own, as the service does."""
+    call = f"keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0)"
     code = f"import pathlib, sys, keras_engine; keras_engine.TOLERANCE = {tolerance}; print({call}, file=sys.stderr)"
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
     return ast.literal_eval(child.stderr.splitlines()[-1])
-
-
-@pytest.fixture
-def branches_file(tmp_path):
-    """Write a network whose two branches meet again."""
-    image = keras.Input((32, 32, 1))
-    left = keras.layers.Conv2D(4, 3, padding="same", name="left")(image)
-    right = keras.layers.Conv2D(4, 3, padding="same", name="right")(image)
-    both = keras.layers.Add(name="meeting")([left, right])
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(both))
-    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(tmp_path / "model.h5")
-    return tmp_path / "model.h5"
 
 
 def test_a_compiled_network_that_differs_from_keras_is_not_handed_out(brightness_file):
@@ -59,23 +47,8 @@ def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, si
     assert code or zipfile.ZipFile(io.BytesIO(said)).testzip() is None
 
 
-def test_the_compiler_reports_to_nobody_and_says_nothing_but_its_result(brightness_file):
-    command = [sys.executable, "-X", "importtime", "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "1", ""]
+def test_the_compiler_says_nothing_but_its_result(brightness_file):
+    command = [sys.executable, "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "1"]
     child = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    assert b"openvino" in child.stderr
-    assert b"openvino_telemetry.backend" not in child.stderr
     assert child.stdout.startswith(b"PK")
-    assert zipfile.ZipFile(io.BytesIO(child.stdout)).namelist() == ["facts.json", "stage-0.xml", "stage-0.bin"]
-
-
-def test_a_network_is_cut_behind_the_layer_that_its_file_names(branches_file):
-    code, said = compile_with(branches_file, layer="meeting")
-    assert code == 0
-    assert "stage-1.xml" in zipfile.ZipFile(io.BytesIO(said)).namelist()
-
-
-@pytest.mark.parametrize("layer", ["nowhere", "left"])
-def test_a_network_that_cannot_be_cut_where_its_file_says_is_not_compiled(branches_file, layer):
-    code, said = compile_with(branches_file, layer=layer)
-    assert code == keras_engine.UNFAITHFUL
-    assert said == f"its attribute bone_bfloat16_after is {layer!r}, but it cannot be cut there".encode()
+    assert zipfile.ZipFile(io.BytesIO(child.stdout)).namelist() == ["facts.json", "network.tflite"]

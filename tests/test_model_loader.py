@@ -10,7 +10,7 @@ from app import load
 from benchmarks.service import serving
 from config import read_config
 from model_inspection import ModelError
-from model_loader import MisfitError, load_classifier
+from model_loader import MisfitError
 from preprocessing import decode, prepare
 
 KINDS = [("Keras 3", name) for name in BOTH] + [("Keras 2", name) for name in BOTH | KERAS_2_ALONE]
@@ -138,48 +138,6 @@ def test_a_network_of_any_size_takes_its_size_from_the_setting(tmp_path):
     assert load_file(path, BONE_INPUT_SIZE="48").settings["input_size"].source == "environment"
 
 
-class ShortNetwork:
-    """A network that runs in less than float32, and how far that is from what it would say in float32."""
-
-    name = "short"
-    is_exact = False
-    input_shape = (None, 32, 32, 3)
-    output_shapes = ((None, 2),)
-
-    def __init__(self, difference):
-        self.difference = difference
-
-    def exactly(self, images):
-        return [np.full((len(images), 2), 0.5, np.float32)]
-
-    def __call__(self, images):
-        return [self.exactly(images)[0] + np.float32([self.difference, -self.difference])]
-
-
-@pytest.mark.parametrize("difference", [0.3, float("nan")])
-def test_a_network_that_fewer_bits_lead_astray_is_refused(file, difference):
-    def loaded(network):
-        return load_classifier(file, network, {}, {"threshold": 0.9}, keras_version="3", sha256="0")
-
-    assert loaded(ShortNetwork(0.02)).engine == "short"
-    with pytest.raises(MisfitError, match=r"in bfloat16 it is .* away from float32 on this processor"):
-        loaded(ShortNetwork(difference))
-
-
-def test_golden_outputs_are_compared_in_float32(file):
-    inputs = np.zeros((2, 32, 32, 3), np.uint8)
-    write_golden(file, inputs, np.full((2, 2), 0.5, np.float32))
-    classifier = load_classifier(file, ShortNetwork(0.02), {}, {"threshold": 0.9}, keras_version="3", sha256="0")
-    assert classifier.predict(inputs).probabilities[0] == pytest.approx([0.52, 0.48])
-
-
-@pytest.mark.parametrize("layer", ["", "a/b", "x" * 101, "two words", 7])
-def test_a_layer_that_no_network_could_have_is_told(file, layer):
-    settings = {"BONE_ENGINE": "compiled", "BONE_CONFIDENCE_THRESHOLD": "0.9"}
-    with pytest.raises(MisfitError, match=r"bone_bfloat16_after is .*; it must be the name of a layer"):
-        load_file(with_attributes(file, bfloat16_after=layer), **settings)
-
-
 def write_golden(path, inputs, outputs):
     with h5py.File(path, "a") as file:
         file.pop("bone_golden", None)
@@ -254,7 +212,7 @@ def test_golden_outputs_of_absurd_size_are_refused_unread(file):
         del opened["bone_golden/outputs"]
         opened["bone_golden"].create_dataset("outputs", (8_000_000, 2), "f4", chunks=(10**5, 2), compression="gzip")
     with pytest.raises(MisfitError, match=r"both together at most 50,000,000 bytes\.$"):
-        load_classifier(file, ShortNetwork(0.02), {}, {"threshold": 0.9}, keras_version="3", sha256="0")
+        load_file(file)
 
 
 def test_damaged_weights_are_refused(tmp_path):

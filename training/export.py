@@ -105,7 +105,6 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--split", default="all", help="whose heads to ship: all, or fold_0 and so on")
-    parser.add_argument("--bfloat16", action="store_true", help="let the service use it, as training.precision allows")
     parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
@@ -114,8 +113,6 @@ def main() -> None:
     threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
     attributes = describe(recipe, entries, threshold, digest_manifest(chosen.data))
     attributes["trained_on"] = chosen.split
-    if chosen.bfloat16:
-        attributes["bfloat16_after"] = recipe.bfloat16_after
     attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
     network = build_network(recipe, chosen.runs, chosen.split, calibration)
     write_model(network, chosen.output, {"version": chosen.version, **attributes})
