@@ -15,7 +15,6 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -89,9 +88,7 @@ class CompiledNetwork:
         self._lock = threading.Lock()
         self._running = 0
         self._alone, self._together = _Pool(parts, cores), _Pool(parts, 1)
-        wanted = [self._alone, *([self._together] * cores if cores > 1 else [])]
-        with ThreadPoolExecutor(cores) as executor:  # side by side they are ready sooner
-            list(executor.map(_Pool.add, wanted))
+        self._alone.add()  # what cannot be run shows here
 
     def __call__(self, images: Images) -> list[NDArray[np.float32]]:
         """Run (n, height, width, channels), one by one; return the probabilities and, where there is one, the evidence.
