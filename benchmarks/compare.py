@@ -189,9 +189,9 @@ def run(arguments: argparse.Namespace) -> Comparison:
     contenders = [ours(), classic(), gunicorn()] + ([litserve(), bentoml()] if arguments.peers else [])
     bench.starts()
     for _ in range(rounds):
+        bench.bare()  # next to our own service, for the machine's pace drifts within minutes
         for contender in contenders:
             bench.visit(contender)
-        bench.bare()
     bench.endurance(wanted)
     return comparison
 
