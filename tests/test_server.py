@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -414,3 +415,25 @@ def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
     for thread in threads:
         thread.join(120)
     assert differences == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc: needs Linux")
+def test_what_a_burst_of_uploads_took_is_given_back():
+    code = """
+from pathlib import Path
+from server import give_memory_back, keep_memory_flat
+
+def resident():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+keep_memory_flat()
+bodies = [b"x" * 2_000_000 for _ in range(100)]
+kept = bodies[::10]
+bodies.clear()
+before = resident()
+give_memory_back()
+print(before - resident())
+"""
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(child.stdout) > 100_000
