@@ -33,7 +33,7 @@ def predict(server, data, **kwargs):
 
 
 def test_the_port_is_bound_before_the_model_is_loaded(brightness_file):
-    with serving(BONE_MODEL_PATH=str(brightness_file)) as server:
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_ENGINE="tensorflow") as server:  # takes seconds to load
         server.wait("/health")
         early = requests.get(server.url + "/ready", timeout=5)
         assert (early.status_code, early.json()["code"]) == (503, "not_ready")
