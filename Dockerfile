@@ -2,7 +2,7 @@
 # docker build -t bone-fracture-classifier . && docker run --rm -p 5010:5010 --read-only --tmpfs /tmp --memory 2g \
 #   bone-fracture-classifier
 # Another model: mount it over this one, or name it in BONE_MODEL_PATH; it is compiled at each start unless BONE_CACHE_DIR
-# is a volume that the user 10001 may write to. Without TensorFlow, for this model alone, a sixth of what is installed:
+# is a volume that the user 10001 may write to. Without TensorFlow, for this model alone, an eighth of what is installed:
 # docker build --target slim -t bone-fracture-classifier:slim .
 FROM python:3.12-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -73,7 +73,7 @@ def keep_memory_flat() -> None:
     """Tell glibc to share two arenas among all threads and to keep what is freed, for `give_memory_back` to give back.
 
     Left alone it keeps an arena for each of many threads, and the process grows by 100 MB and more over 100,000
-    requests, though nothing leaks. Giving each large block back at once costs a large film a tenth of its time.
+    requests, though nothing leaks. Giving each large block back at once would cost a large film its pages anew.
     """
     for option, value in MALLOC_OPTIONS:
         _glibc("mallopt", option, value)
