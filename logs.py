@@ -2,10 +2,13 @@
 
 import json
 import logging
+import threading
+from collections import deque
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 LOGGER: Final = "bone"
+KEPT_LINES: Final = 10_000  # while nobody reads the log; the oldest go first
 _FIELDS: Final = ("requestId", "method", "route", "status", "ms", "bytes", "outcome")
 
 
@@ -35,9 +38,48 @@ class TerminalFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+class LineHandler(logging.Handler):
+    """Write each record as a line of its own to a stream, without making one thread wait for another.
+
+    `logging.StreamHandler` holds a lock while it writes. Under overload all threads came to stand in line for it, each
+    in turn for Python's own lock too, and refusals took seconds. Here whoever writes also writes what others add.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._writing = threading.Lock()
+
+    def createLock(self) -> None:  # noqa: N802 logging's name
+        """Do without the lock that would be held around `emit`."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a record's line; write all lines unless another thread does already."""
+        try:
+            self._lines.append(self.format(record) + "\n")
+            while self._lines and self._writing.acquire(blocking=False):
+                try:
+                    self._write()
+                finally:
+                    self._writing.release()
+        except Exception:  # noqa: BLE001 a log that cannot be written must not fail a request
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what is left; `logging` calls it at the end of the process."""
+        with self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        self._stream.write("".join(self._lines.popleft() for _ in range(len(self._lines))))
+        self._stream.flush()
+
+
 def configure_logs(stream: IO[str]) -> None:
     """Send this service's and the server's records to `stream`, as JSON where it is no terminal."""
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(TerminalFormatter() if stream.isatty() else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(LOGGER).setLevel(logging.INFO)

@@ -1,13 +1,16 @@
 import json
 import logging
 import sys
+import threading
 from io import StringIO
 
-from logs import JsonFormatter, TerminalFormatter
+from logs import JsonFormatter, LineHandler, TerminalFormatter
 
 
 def record(**fields):
-    made = logging.LogRecord("bone", logging.INFO, "", 0, "request", None, fields.pop("exc_info", None))
+    made = logging.LogRecord(
+        "bone", logging.INFO, "", 0, fields.pop("msg", "request"), None, fields.pop("exc_info", None)
+    )
     made.__dict__.update(fields)
     return made
 
@@ -54,3 +57,55 @@ def test_a_stream_that_is_no_terminal_gets_json(monkeypatch):
     finally:
         logging.getLogger().handlers[:] = before
     assert json.loads(stream.getvalue())["message"] == "hello"
+
+
+class SlowStream(StringIO):
+    """A stream whose first write waits until it may go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def write(self, text):
+        self.began.set()
+        assert self.may_go_on.wait(30)
+        return super().write(text)
+
+
+def test_nobody_waits_for_a_log_that_is_slow_to_write_and_no_line_is_lost():
+    stream = SlowStream()
+    handler = LineHandler(stream)
+    writer = threading.Thread(target=handler.handle, args=(record(msg="0"),))
+    writer.start()
+    assert stream.began.wait(30)
+    for number in range(1, 100):
+        handler.handle(record(msg=str(number)))  # in this thread: it would wait for ever
+    stream.may_go_on.set()
+    writer.join(30)
+    assert stream.getvalue().split() == [str(number) for number in range(100)]
+
+
+def test_lines_of_threads_at_once_are_whole():
+    stream = StringIO()
+    handler = LineHandler(stream)
+
+    def write_many(name):
+        for number in range(200):
+            handler.handle(record(msg=f"{name}-{number}"))
+
+    writers = [threading.Thread(target=write_many, args=(name,)) for name in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    handler.flush()
+    written = stream.getvalue().split()
+    assert sorted(written) == sorted(f"{name}-{number}" for name in range(8) for number in range(200))
+    assert [line for line in written if line.startswith("3-")] == [f"3-{number}" for number in range(200)]
+
+
+def test_a_log_that_cannot_be_written_fails_no_request(capsys):
+    stream = StringIO()
+    stream.close()
+    LineHandler(stream).handle(record())
+    assert "I/O operation on closed file" in capsys.readouterr().err
