@@ -35,6 +35,8 @@ MAX_DISCARDED_BYTES: Final = 2_000_000_000
 MAX_BUFFERED_BODIES: Final = 20  # of the largest size; more small ones fit
 MAX_UNSENT_BYTES: Final = 64_000_000
 IDLE_SECONDS: Final = 60
+CROWD: Final = 0.5  # of the connections that may be open: from there on they are not kept for a next request
+CROWDED_IDLE_SECONDS: Final = 5
 RECEIVE_SECONDS: Final = 30  # for a request to arrive; longer only for a body that keeps its pace
 MAX_RECEIVE_SECONDS: Final = 300
 PACE_SECONDS: Final = 10
@@ -182,6 +184,8 @@ class Server:
         now = time.monotonic()
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1
+            if _is_crowded(self._waitress):
+                self._waitress.maintenance(time.time() + IDLE_SECONDS - CROWDED_IDLE_SECONDS)
             for channel in list(self._waitress.active_channels.values()):
                 if _is_too_slow(channel.request, now):
                     channel.will_close = True
@@ -212,6 +216,11 @@ class Server:
             for channel in list(self._waitress.active_channels.values())
             if channel.requests or channel.total_outbufs_len or _is_receiving_body(channel.request)
         }
+
+
+def _is_crowded(server: Any) -> bool:
+    """Tell whether idle connections, if they were kept, might soon leave no room for new ones."""
+    return len(server.active_channels) > CROWD * server.adj.connection_limit
 
 
 def _is_receiving_body(request: HTTPRequestParser | None) -> bool:
@@ -351,7 +360,8 @@ class _Parser(HTTPRequestParser):
 
 class _Task(WSGITask):
     def build_response_header(self) -> bytes:
-        if cast("Any", self.channel.server).draining:
+        server = cast("Any", self.channel.server)
+        if server.draining or _is_crowded(server):
             cast("Any", self.request).headers["CONNECTION"] = "close"
         return super().build_response_header()
 

@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -109,6 +110,24 @@ def test_connections_stay_within_the_open_files_that_the_system_grants():
         command = [sys.executable, "-c", script.format(hard=hard)]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60, text=True)
         assert int(ran.stdout) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_idle_connections_make_room_before_there_are_too_many(brightness_file):
+    command = ("sh", "-c", f"ulimit -n 160; exec {shlex.quote(sys.executable)} app.py")  # 60 connections
+    server = RunningServer({"BONE_MODEL_PATH": str(brightness_file)}, command=command)
+    silent = []
+    try:
+        assert "Connection" not in requests.get(server.wait("/ready").url + "/health", timeout=5).headers
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
+        assert requests.get(server.url + "/health", timeout=30).headers["Connection"] == "close"
+        assert [connection.recv(1) for connection in silent] == [b""] * 40  # closed in half of IDLE_SECONDS
+        assert "Connection" not in requests.get(server.url + "/health", timeout=5).headers
+    finally:
+        server.end()
+        server.close()
+        for connection in silent:
+            connection.close()
 
 
 def test_the_server_does_not_name_itself(server):
