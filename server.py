@@ -220,7 +220,7 @@ class Server:
 
 def _is_crowded(server: Any) -> bool:
     """Tell whether idle connections, if they were kept, might soon leave no room for new ones."""
-    return len(server.active_channels) > CROWD * server.adj.connection_limit
+    return bool(len(server.active_channels) > CROWD * server.adj.connection_limit)
 
 
 def _is_receiving_body(request: HTTPRequestParser | None) -> bool:
