@@ -1,8 +1,9 @@
 """What the service is to reach, and what it reached."""
 
+import math
 from typing import Final, NamedTuple
 
-from benchmarks.contenders import CLASSIC, OURS, bentoml, litserve
+from benchmarks.contenders import BARE, CLASSIC, OURS, bentoml, litserve
 from benchmarks.films import LARGE, SMALL
 from benchmarks.measurements import Comparison
 
@@ -32,7 +33,7 @@ class Aim(NamedTuple):
 
 def number(value: float | None, digits: int = 0) -> str:
     """Write a figure with so many decimals, or that it was not measured."""
-    return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+    return NOT_MEASURED if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def over(one: float | None, other: float | None) -> float | None:
@@ -45,19 +46,15 @@ def aims(found: Comparison) -> list[Aim]:
     peers = [name for name in PEERS if name in found.contenders()]
     rows = []
     for kind, over_classic, over_peers in ((SMALL, 6, 2), (LARGE, 5.5, 3)):
-        rate = found.load(OURS, kind.name, 8, "per_second")
-        best = max((found.load(name, kind.name, 8, "per_second") or 0 for name in peers), default=None)
         name = f"requests/s, {kind.name}, 8 callers, over"
+        least = min((found.times(OURS, peer, kind.name, 8) or math.inf for peer in peers), default=None)
         rows += [
-            Aim(
-                f"{name} classic Flask", over_classic, over(rate, found.load(CLASSIC, kind.name, 8, "per_second")), " ×"
-            ),
-            Aim(f"{name} the best peer", over_peers, over(rate, best), " ×"),
-            Aim(f"{name} the bare limit", 0.88, over(rate, found.limit(kind.name, "per_second")), " ×"),
+            Aim(f"{name} classic Flask", over_classic, found.times(OURS, CLASSIC, kind.name, 8), " ×"),
+            Aim(f"{name} the best peer", over_peers, least, " ×"),
+            Aim(f"{name} the bare limit", 0.88, found.times(OURS, BARE, kind.name, 8), " ×"),
         ]
-    alone, limit = found.load(OURS, SMALL.name, 1, "p50_ms"), found.limit(SMALL.name, "lone_ms")
     p50, p99 = (found.load(OURS, SMALL.name, 32, figure) for figure in ("p50_ms", "p99_ms"))
-    above = None if alone is None or limit is None else alone - limit
+    above = found.above(OURS, BARE, SMALL.name, 1)
     after = f"memory after {found.ours.get('requests', 0):,.0f} requests"
     return [
         *rows,

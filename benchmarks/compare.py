@@ -2,21 +2,23 @@
 
     python -m benchmarks.compare [--peers] [--short] [--rounds 3] [--seconds 3] [--requests 10000]
 
-`make bench` and `make bench-peers` install what that needs and call it. Each round starts every contender in turn,
-loads it and stops it; nothing else of ours runs meanwhile. The images are phantoms, or radiographs from BONE_DATA_DIR.
+`make bench` and `make bench-peers` install what that needs and call it. Each round starts every contender and gives
+each load to all of them in turn, those that wait being stopped meanwhile (SIGSTOP): the pace of a machine drifts within
+minutes, and so it drifts for all. The images are phantoms, or radiographs from BONE_DATA_DIR.
 What was measured goes to benchmarks/.cache/comparison.json, from which `python -m benchmarks.report` writes
 benchmarks/README.md and the plots.
 """
 
 import argparse
 import asyncio
-import json
+import math
 import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -25,11 +27,11 @@ from typing import Any, Final
 import requests
 
 from benchmarks import machine
-from benchmarks.children import last_line
+from benchmarks.bare import Measure, bare_limit
 from benchmarks.client import Client, closed_loop, prepared
-from benchmarks.contenders import CACHE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
-from benchmarks.films import KINDS, LARGE, SMALL, films, write
-from benchmarks.measurements import Bare, Comparison, Load, Visit, load_of, points_apart
+from benchmarks.contenders import BARE, CACHE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
+from benchmarks.films import KINDS, LARGE, SMALL, films
+from benchmarks.measurements import Comparison, Load, Visit, load_of, points_apart
 from benchmarks.service import RunningServer
 
 Films = dict[str, list[bytes]]
@@ -37,7 +39,9 @@ Answers = dict[str, list[dict[str, Any]]]
 
 RESULT: Final = CACHE / "comparison.json"
 FIRST_ANSWER_SECONDS: Final = 60
+WARMING: Final = 0.25  # of a load, before it, unmeasured
 CONCURRENCIES: Final = (1, 8, 32, 128)
+FEW: Final = 8  # callers up to which the bare limit is measured beside: alone, and on all cores
 AT_THE_LARGE: Final = (1, 8, 32)  # of the others: 128 callers of a classic service would wait for a quarter of a minute
 AGREE_WITHIN_POINTS: Final = 1.0
 
@@ -62,19 +66,49 @@ class Bench:
     comparison: Comparison
     reference: Answers = field(default_factory=dict)
 
-    def visit(self, contender: Contender) -> None:
-        """Start a contender, check its answers, warm it up, load it, stop it."""
+    def round(self, contenders: Sequence[Contender]) -> None:
+        """Start, check and warm up all, then give each load to all in turn, the bare limit first."""
         bodies = {name: [prepared("/predict", film) for film in files] for name, files in self.films.items()}
-        with contender.serving() as server:
-            first = first_answer_seconds(server, self.films[SMALL.name][0])
-            self.check(contender.name, answers(server, self.films))
-            asyncio.run(load(server, (contender.name, SMALL.name, 8), bodies[SMALL.name], min(2.0, self.seconds)))
-            for film, concurrency in cases(contender.name, self.films, self.most):
-                case = (contender.name, film, concurrency)
-                measured = asyncio.run(load(server, case, bodies[film], self.seconds))
-                self.comparison.loads.append(measured)
-                show(measured)
-            self.comparison.visits.append(Visit(contender.name, first, server.family_memory_mb()))
+        with ExitStack() as stack:
+            limit = stack.enter_context(bare_limit(self.films, ours().settings))
+            servers, first = {}, {}
+            for contender in contenders:
+                server = servers[contender.name] = stack.enter_context(contender.serving())
+                first[contender.name] = first_answer_seconds(server, self.films[SMALL.name][0])
+                self.check(contender.name, answers(server, self.films))
+                asyncio.run(load(server, (contender.name, SMALL.name, 8), bodies[SMALL.name], min(2.0, self.seconds)))
+                server.pause()
+            for film, concurrency in cases(OURS, self.films, self.most):
+                if concurrency <= FEW:
+                    self.note(self.limit(limit, film, concurrency))
+                for name, server in servers.items():
+                    if (film, concurrency) in cases(name, self.films, self.most):
+                        self.note(self.load(server, (name, film, concurrency), bodies[film]))
+            for name, server in servers.items():
+                self.comparison.visits.append(Visit(name, first[name], server.family_memory_mb()))
+
+    def load(self, server: RunningServer, case: tuple[str, str, int], bodies: list[bytes]) -> Load:
+        """Load a server that is paused, after a little that is not measured, and pause it again."""
+        server.resume()
+        asyncio.run(load(server, case, bodies, WARMING * self.seconds))
+        measured = asyncio.run(load(server, case, bodies, self.seconds))
+        server.pause()
+        return measured
+
+    def limit(self, measure: Measure, film: str, concurrency: int) -> Load:
+        """Measure the bare limit: a lone image at a time for one caller, else as many as there are cores."""
+        measure(film, concurrency, WARMING * self.seconds)
+        rate = measure(film, concurrency, self.seconds)
+        return Load(BARE, film, concurrency, *rate[:2], p99_ms=math.nan, cpu_ms=rate.cpu_ms, statuses={}, stages={})
+
+    def note(self, measured: Load) -> None:
+        """Keep what a load came to and print it."""
+        self.comparison.loads.append(measured)
+        print(
+            f"{measured.contender}, {measured.film} × {measured.concurrency}: {measured.per_second:.1f}/s, "
+            f"p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms, statuses {measured.statuses}",
+            flush=True,
+        )
 
     def check(self, contender: str, found: Answers) -> None:
         """Stop where a contender answers a grey JPEG file differently: it would not be the same work.
@@ -90,16 +124,6 @@ class Bench:
         for kind in KINDS:
             if kind.bits == 8 and apart.get(kind.name, 0) > AGREE_WITHIN_POINTS:
                 raise SystemExit(f"{contender}: {apart[kind.name]:.2f} percentage points off on {kind.name}")
-
-    def bare(self) -> None:
-        """Measure the bare limit in a process of its own."""
-        with tempfile.TemporaryDirectory() as folder:
-            write(self.films, Path(folder))
-            printed = last_line("benchmarks.bare", folder, str(self.seconds), environment=ours().environment)
-        found = [Bare(**bare) for bare in json.loads(printed)]
-        self.comparison.bare += found
-        for bare in found:
-            print(f"bare limit, {bare.film}: {bare.per_second:.1f}/s, alone {bare.lone_ms:.1f} ms", flush=True)
 
     def starts(self) -> None:
         """Time our own start to ready, first with an empty folder for compiled models, then with what that left."""
@@ -162,15 +186,6 @@ async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[b
     return load_of(case, found, took, server.cpu_seconds() - cpu)
 
 
-def show(measured: Load) -> None:
-    """Print what a load came to."""
-    print(
-        f"{measured.contender}, {measured.film} × {measured.concurrency}: {measured.per_second:.1f}/s, "
-        f"p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms, statuses {measured.statuses}",
-        flush=True,
-    )
-
-
 def run(arguments: argparse.Namespace) -> Comparison:
     """Measure everything; a short run has one round of half a second each, and proves only that all works."""
     rounds, seconds, wanted, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
@@ -189,9 +204,7 @@ def run(arguments: argparse.Namespace) -> Comparison:
     contenders = [ours(), classic(), gunicorn()] + ([litserve(), bentoml()] if arguments.peers else [])
     bench.starts()
     for _ in range(rounds):
-        bench.bare()  # next to our own service, for the machine's pace drifts within minutes
-        for contender in contenders:
-            bench.visit(contender)
+        bench.round(contenders)
     bench.endurance(wanted)
     return comparison
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.service import ROOT, SERVICE, RunningServer
+from benchmarks.machine import ROOT
+from benchmarks.service import SERVICE, RunningServer
 
 CACHE: Final = ROOT / "benchmarks" / ".cache"
 OURS: Final = "this service"
+BARE: Final = "limit: bare loop, decode + prepare + network, no HTTP"
 CLASSIC: Final = "classic: Flask, `model.predict`, development server"
 
 
@@ -20,15 +22,16 @@ class Contender:
 
     name: str
     command: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def serving(self) -> Iterator[RunningServer]:
         """Run it until the block ends."""
-        server = RunningServer(self.environment, command=self.command)
+        server = RunningServer(self.settings, command=self.command)
         try:
             yield server
         finally:
+            server.resume()
             server.end()
             server.close()
 

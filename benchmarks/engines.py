@@ -60,8 +60,8 @@ def measure_each_core(name: str, seconds: float) -> Figures:
     for call in calls:
         call(images[:1])
     alone = lone(lambda number: calls[0](images[number % BATCH][np.newaxis]), seconds)
-    per_second, _ = throughput(lambda which, number: calls[which](images[number % BATCH][np.newaxis]), cores, seconds)
-    return {"one_core_ms": alone, "per_second": per_second}
+    rate = throughput(lambda which, number: calls[which](images[number % BATCH][np.newaxis]), cores, seconds)
+    return {"one_core_ms": alone, "per_second": rate.per_second}
 
 
 MEASURES: Final = {measure.__name__: measure for measure in (measure_all_cores, measure_each_core)}

@@ -25,7 +25,8 @@ import requests
 
 import explanation
 from app import classify, decode, load
-from benchmarks.service import ROOT, RunningServer, serving
+from benchmarks.machine import ROOT
+from benchmarks.service import RunningServer, serving
 from config import read_config
 from model_loader import Classifier, Outputs
 from preprocessing import content_of, prepare

@@ -15,7 +15,7 @@ from benchmarks.client import Answer
 
 @dataclass(frozen=True)
 class Load:
-    """One contender under one load in one round; times and rate are those of the answers with status 200."""
+    """One contender, or the bare limit, under one load in one round; of answers those with status 200 count."""
 
     contender: str
     film: str
@@ -37,17 +37,6 @@ class Visit:
     memory_mb: float
 
 
-@dataclass(frozen=True)
-class Bare:
-    """The bare limit in one round: images a second on all cores, and a lone image, whole and its network alone."""
-
-    film: str
-    per_second: float
-    lone_ms: float
-    network_ms: float
-    cpu_ms: float
-
-
 @dataclass
 class Comparison:
     """A whole run; `agreement` is by contender and kind of film, in percentage points."""
@@ -55,7 +44,6 @@ class Comparison:
     facts: dict[str, str]
     loads: list[Load] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
-    bare: list[Bare] = field(default_factory=list)
     agreement: dict[str, dict[str, float]] = field(default_factory=dict)
     ours: dict[str, float] = field(default_factory=dict)
 
@@ -72,7 +60,6 @@ class Comparison:
             facts=found["facts"],
             loads=[Load(**load) for load in found["loads"]],
             visits=[Visit(**visit) for visit in found["visits"]],
-            bare=[Bare(**bare) for bare in found["bare"]],
             agreement=found["agreement"],
             ours=found["ours"],
         )
@@ -83,18 +70,28 @@ class Comparison:
 
     def load(self, contender: str, film: str, concurrency: int, figure: str) -> float | None:
         """Return the median over the rounds of a figure of a load; None where it was not measured."""
+        return _middle(self._rounds(contender, film, concurrency, figure))
+
+    def times(self, one: str, other: str, film: str, concurrency: int) -> float | None:
+        """Return the median over the rounds of how many times the requests a second of the other one answers."""
+        rounds = self._pairs(one, other, film, concurrency, "per_second")
+        return _middle(first / second for first, second in rounds if second)
+
+    def above(self, one: str, other: str, film: str, concurrency: int) -> float | None:
+        """Return the median over the rounds of how far the median ms of one lies above that of the other."""
+        return _middle(first - second for first, second in self._pairs(one, other, film, concurrency, "p50_ms"))
+
+    def _pairs(self, one: str, other: str, film: str, concurrency: int, figure: str) -> Iterable[tuple[float, float]]:
+        return zip(*(self._rounds(name, film, concurrency, figure) for name in (one, other)), strict=False)
+
+    def _rounds(self, contender: str, film: str, concurrency: int, figure: str) -> list[float]:
+        """Return a figure of a load in every round, in their order."""
         wanted = (contender, film, concurrency)
-        return _middle(
-            getattr(load, figure) for load in self.loads if (load.contender, load.film, load.concurrency) == wanted
-        )
+        return [getattr(load, figure) for load in self.loads if (load.contender, load.film, load.concurrency) == wanted]
 
     def visit(self, contender: str, figure: str) -> float | None:
         """Return the median over the rounds of a figure of a contender."""
         return _middle(getattr(visit, figure) for visit in self.visits if visit.contender == contender)
-
-    def limit(self, film: str, figure: str) -> float | None:
-        """Return the median over the rounds of a figure of the bare limit."""
-        return _middle(getattr(bare, figure) for bare in self.bare if bare.film == film)
 
     def stages(self, film: str, concurrency: int) -> dict[str, float]:
         """Return the median over the rounds of each stage's ms in our own service."""

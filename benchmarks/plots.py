@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from benchmarks.compare import CONCURRENCIES
-from benchmarks.contenders import OURS
+from benchmarks.contenders import BARE, OURS
 from benchmarks.films import KINDS, LARGE, SMALL
 from benchmarks.measurements import Comparison
 
@@ -41,7 +41,7 @@ def draw_services(found: Comparison, axes: list[Axes]) -> None:
         rates = [found.load(name, kind.name, 8, "per_second") or 0 for name in names]
         bars = axes[0].barh(places + offset, rates, 0.38, color=colour, label=kind.name)
         axes[0].bar_label(bars, fmt="%.0f", padding=3)
-        if limit := found.limit(kind.name, "per_second"):
+        if limit := found.load(BARE, kind.name, 8, "per_second"):
             axes[0].axvline(limit, color=colour, linestyle=":", label=f"bare limit, {kind.name}")
     axes[0].set_yticks(places, [short(name) for name in names])
     axes[0].invert_yaxis()

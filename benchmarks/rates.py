@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import NamedTuple
 
 
 def lone(work: Callable[[int], object], seconds: float) -> float:
@@ -17,19 +18,32 @@ def lone(work: Callable[[int], object], seconds: float) -> float:
     return 1000 * median(times)
 
 
-def throughput(work: Callable[[int, int], object], threads: int, seconds: float) -> tuple[float, float]:
-    """Return calls a second from so many threads, and the processor's ms of each; each gets (thread, number)."""
-    counts = [0] * threads
+class Rate(NamedTuple):
+    """Calls a second, the median ms of a call, and the processor's ms of each."""
+
+    per_second: float
+    p50_ms: float
+    cpu_ms: float
+
+
+def throughput(work: Callable[[int, int], object], threads: int, seconds: float) -> Rate:
+    """Call from so many threads for so long; each call gets (thread, number)."""
+    times: list[list[float]] = [[] for _ in range(threads)]
     cpu, started = time.process_time(), time.perf_counter()
 
     def loop(thread: int) -> None:
-        while counts[thread] == 0 or time.perf_counter() < started + seconds:
-            work(thread, counts[thread])
-            counts[thread] += 1
+        began = started
+        while not times[thread] or began < started + seconds:
+            work(thread, len(times[thread]))
+            ended = time.perf_counter()
+            times[thread].append(ended - began)
+            began = ended
 
     workers = [threading.Thread(target=loop, args=(thread,)) for thread in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return sum(counts) / (time.perf_counter() - started), 1000 * (time.process_time() - cpu) / sum(counts)
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    calls = [call for of_thread in times for call in of_thread]
+    return Rate(len(calls) / took, 1000 * median(calls), 1000 * cpu / len(calls))

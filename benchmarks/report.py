@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.aims import NOT_MEASURED, aims, number, over
+from benchmarks.aims import NOT_MEASURED, aims, number
 from benchmarks.compare import AGREE_WITHIN_POINTS, CONCURRENCIES, RESULT
-from benchmarks.contenders import OURS
+from benchmarks.contenders import BARE, OURS
 from benchmarks.engines import RESULT as ENGINES
 from benchmarks.films import KINDS, LARGE, SMALL
 from benchmarks.machine import ROOT
@@ -21,7 +21,6 @@ from benchmarks.runtimes import REFERENCE as PEERS_ENGINE
 
 README: Final = ROOT / "benchmarks" / "README.md"
 IMAGES: Final = ROOT / "docs" / "images"
-LIMIT: Final = "limit: bare loop, decode + prepare + network, no HTTP"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -44,11 +43,8 @@ def services(found: Comparison) -> str:
         ]
         for name in found.contenders()
     ]
-    limit = [LIMIT]
-    for kind in (SMALL, LARGE):
-        limit += [number(found.limit(kind.name, "per_second"), 1), number(found.limit(kind.name, "lone_ms"), 1)]
-        limit += [NOT_MEASURED, number(found.limit(kind.name, "cpu_ms"), 1)]
-    return table([*head, "memory, MB", "start to first answer, s"], [*rows, [*limit, NOT_MEASURED, NOT_MEASURED]])
+    limit = [BARE, *_speeds(found, BARE), NOT_MEASURED, NOT_MEASURED]
+    return table([*head, "memory, MB", "start to first answer, s"], [*rows, limit])
 
 
 def _speeds(found: Comparison, name: str) -> list[str]:
@@ -66,12 +62,12 @@ def _speeds(found: Comparison, name: str) -> list[str]:
 def ratios(found: Comparison) -> str:
     """Return how many times as many requests a second our service answers, at every load of the others."""
     cases = [(kind.name, callers) for kind in KINDS for callers in CONCURRENCIES]
-    others = [name for name in found.contenders() if name != OURS]
-    taken = [case for case in cases if any(found.load(name, *case, "per_second") is not None for name in others)]
+    others = [*(name for name in found.contenders() if name != OURS), BARE]
+    taken = [case for case in cases if any(found.times(OURS, name, *case) for name in others)]
     rows = []
     for name in others:
-        times = [over(found.load(OURS, *case, "per_second"), found.load(name, *case, "per_second")) for case in taken]
-        rows.append([name, *(f"{value:.1f} ×" if value else NOT_MEASURED for value in times)])
+        times = [found.times(OURS, name, *case) for case in taken]
+        rows.append([name, *(f"{value:.2f} ×" if value else NOT_MEASURED for value in times)])
     return table(["over", *(f"{film}, {callers}" for film, callers in taken)], rows)
 
 
@@ -183,8 +179,10 @@ make bench BENCH=--short    # proves that it works, no more
 
 With `BONE_DATA_DIR` set the images are radiographs from there, else phantoms. The load is a closed loop: so many
 callers, each sending its next request once it has the last answer, from a process of its own on the same machine.
-Figures are medians over the rounds; in a round each service is started, checked, warmed up, loaded and stopped in
-turn. More is measured by `python -m benchmarks.reliability`, `benchmarks.explanations` and `benchmarks.page`."""
+In a round all services are started, checked and warmed up; then each load goes to all in turn, right after the bare
+limit, while the others are stopped (SIGSTOP), since the pace of a machine drifts within minutes. Figures are medians
+over the rounds, ratios and differences too: each compares two loads of the same round. More is measured by
+`python -m benchmarks.reliability`, `benchmarks.explanations` and `benchmarks.page`."""
 
 SHORT: Final = "**From a short run beside other work: it proves that everything works; its figures prove nothing.**"
 

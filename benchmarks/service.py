@@ -13,15 +13,17 @@ from pathlib import Path
 
 import requests
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.children import environment
+from benchmarks.machine import ROOT
+
 START_SECONDS = 60
 SERVICE = (sys.executable, "app.py")
 
 
 @contextmanager
-def serving(**environment: str) -> Iterator["RunningServer"]:
+def serving(**settings: str) -> Iterator["RunningServer"]:
     """Run the service with these settings until the block ends."""
-    server = RunningServer(environment)
+    server = RunningServer(settings)
     try:
         yield server
     finally:
@@ -35,18 +37,17 @@ class RunningServer:
     `{port}` in the command stands for the port, which BONE_PORT names too.
     """
 
-    def __init__(self, environment: dict[str, str], folder: Path = ROOT, command: tuple[str, ...] = SERVICE) -> None:
+    def __init__(self, settings: dict[str, str], folder: Path = ROOT, command: tuple[str, ...] = SERVICE) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close; a pipe that nobody reads would fill up
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
-        settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | environment
+        settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | settings
         words = [word.replace("{port}", str(self.port)) for word in command]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            words, cwd=folder, env=clean | settings, stdout=self._log, stderr=subprocess.STDOUT
+            words, cwd=folder, env=environment(settings), stdout=self._log, stderr=subprocess.STDOUT
         )
 
     @property
@@ -86,6 +87,18 @@ class RunningServer:
         parts = [[_memory_mb(pid, f"{which}_Clean", f"{which}_Dirty") for pid in self.family()] for which in _PAGES]
         private, shared = parts
         return sum(private) + max(shared)
+
+    def pause(self) -> None:
+        """Let the family do nothing, not even wait."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the family go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for pid in self.family():
+            os.kill(pid, number)
 
     def reset_peak(self) -> None:
         """Let VmHWM begin anew."""
