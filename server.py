@@ -184,10 +184,9 @@ class Server:
         now = time.monotonic()
         if now >= self._next_cleanup:
             self._next_cleanup = now + 1
-            if _is_crowded(self._waitress):
-                self._waitress.maintenance(time.time() + IDLE_SECONDS - CROWDED_IDLE_SECONDS)
+            crowded = _is_crowded(self._waitress)
             for channel in list(self._waitress.active_channels.values()):
-                if _is_too_slow(channel.request, now):
+                if _is_too_slow(channel.request, now) or (crowded and _is_idle(channel)):
                     channel.will_close = True
         if now >= self._next_give_back:
             self._next_give_back = now + GIVE_BACK_SECONDS
@@ -221,6 +220,12 @@ class Server:
 def _is_crowded(server: Any) -> bool:
     """Tell whether idle connections, if they were kept, might soon leave no room for new ones."""
     return bool(len(server.active_channels) > CROWD * server.adj.connection_limit)
+
+
+def _is_idle(channel: Any) -> bool:
+    """Tell whether a connection has held nothing of a request or an answer for a while."""
+    holds = channel.request or channel.requests or channel.total_outbufs_len
+    return not holds and time.time() - channel.last_activity > CROWDED_IDLE_SECONDS
 
 
 def _is_receiving_body(request: HTTPRequestParser | None) -> bool:

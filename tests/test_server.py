@@ -120,8 +120,13 @@ def test_idle_connections_make_room_before_there_are_too_many(brightness_file):
     try:
         assert "Connection" not in requests.get(server.wait("/ready").url + "/health", timeout=5).headers
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
+        uploading = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        uploading.sendall(b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
         assert requests.get(server.url + "/health", timeout=30).headers["Connection"] == "close"
         assert [connection.recv(1) for connection in silent] == [b""] * 40  # closed in half of IDLE_SECONDS
+        uploading.sendall(b"cd")
+        assert uploading.recv(100).startswith(b"HTTP/1.1 405")
+        uploading.close()
         assert "Connection" not in requests.get(server.url + "/health", timeout=5).headers
     finally:
         server.end()
