@@ -1,14 +1,13 @@
 """Who takes part in the comparison, and how each is started."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import ROOT
-from benchmarks.service import SERVICE, RunningServer
+from benchmarks.service import SERVICE, RunningServer, serving
 
 CACHE: Final = ROOT / "benchmarks" / ".cache"
 OURS: Final = "this service"
@@ -24,16 +23,9 @@ class Contender:
     command: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict)
 
-    @contextmanager
-    def serving(self) -> Iterator[RunningServer]:
+    def serving(self) -> AbstractContextManager[RunningServer]:
         """Run it until the block ends."""
-        server = RunningServer(self.settings, command=self.command)
-        try:
-            yield server
-        finally:
-            server.resume()
-            server.end()
-            server.close()
+        return serving(self.command, **self.settings)
 
 
 def ours(models: Path = CACHE / "models") -> Contender:

@@ -7,17 +7,6 @@ from statistics import median
 from typing import NamedTuple
 
 
-def lone(work: Callable[[int], object], seconds: float) -> float:
-    """Return the median ms of calls one after the other; each gets its number."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        started = time.perf_counter()
-        work(len(times))
-        times.append(time.perf_counter() - started)
-    return 1000 * median(times)
-
-
 class Rate(NamedTuple):
     """Calls a second, the median ms of a call, and the processor's ms of each."""
 
@@ -47,3 +36,8 @@ def throughput(work: Callable[[int, int], object], threads: int, seconds: float)
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     calls = [call for of_thread in times for call in of_thread]
     return Rate(len(calls) / took, 1000 * median(calls), 1000 * cpu / len(calls))
+
+
+def lone(work: Callable[[int], object], seconds: float) -> float:
+    """Return the median ms of calls one after the other; each gets its number."""
+    return throughput(lambda _, number: work(number), 1, seconds).p50_ms

@@ -21,9 +21,9 @@ SERVICE = (sys.executable, "app.py")
 
 
 @contextmanager
-def serving(**settings: str) -> Iterator["RunningServer"]:
-    """Run the service with these settings until the block ends."""
-    server = RunningServer(settings)
+def serving(command: tuple[str, ...] = SERVICE, /, **settings: str) -> Iterator["RunningServer"]:
+    """Run the service, or what the command starts, with these settings until the block ends."""
+    server = RunningServer(settings, command=command)
     try:
         yield server
     finally:
@@ -90,15 +90,18 @@ class RunningServer:
 
     def pause(self) -> None:
         """Let the family do nothing, not even wait."""
-        self._signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP, self.family())
 
     def resume(self) -> None:
         """Let the family go on."""
-        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT, self.family())
 
-    def _signal(self, number: int) -> None:
-        for pid in self.family():
-            os.kill(pid, number)
+    def _signal(self, number: int, family: list[int]) -> None:
+        """Send a signal to those of the family that are still there."""
+        self.process.send_signal(number)
+        for pid in family[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def reset_peak(self) -> None:
         """Let VmHWM begin anew."""
@@ -112,11 +115,10 @@ class RunningServer:
     def end(self) -> int:
         """Stop the process, if it has not stopped yet, and what it leaves behind; return its exit code."""
         family = self.family()
+        self._signal(signal.SIGCONT, family)
         self.process.terminate()
         code = self.process.wait(START_SECONDS)
-        for pid in family[1:]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL, family)
         return code
 
     def close(self) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shlex
 import signal
@@ -115,24 +116,20 @@ def test_connections_stay_within_the_open_files_that_the_system_grants():
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
 def test_idle_connections_make_room_before_there_are_too_many(brightness_file):
     command = ("sh", "-c", f"ulimit -n 160; exec {shlex.quote(sys.executable)} app.py")  # 60 connections
-    server = RunningServer({"BONE_MODEL_PATH": str(brightness_file)}, command=command)
-    silent = []
-    try:
+    with serving(command, BONE_MODEL_PATH=str(brightness_file)) as server, contextlib.ExitStack() as stack:
+
+        def connection():
+            return stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+
         assert "Connection" not in requests.get(server.wait("/ready").url + "/health", timeout=5).headers
-        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
-        uploading = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        silent = [connection() for _ in range(40)]
+        uploading = connection()
         uploading.sendall(b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab")
         assert requests.get(server.url + "/health", timeout=30).headers["Connection"] == "close"
-        assert [connection.recv(1) for connection in silent] == [b""] * 40  # closed in half of IDLE_SECONDS
+        assert [one.recv(1) for one in silent] == [b""] * 40  # closed in half of IDLE_SECONDS
         uploading.sendall(b"cd")
         assert uploading.recv(100).startswith(b"HTTP/1.1 405")
-        uploading.close()
         assert "Connection" not in requests.get(server.url + "/health", timeout=5).headers
-    finally:
-        server.end()
-        server.close()
-        for connection in silent:
-            connection.close()
 
 
 def test_the_server_does_not_name_itself(server):
