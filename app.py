@@ -22,7 +22,6 @@ from PIL.Image import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
-import dicom
 import explanation
 import openapi
 import pages
@@ -30,8 +29,9 @@ import preprocessing
 from admission import Admission, AdmissionError, available_cores
 from compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
-from dicom import DicomError
-from file_structure import StructureError, check_structure
+from imaging import dicom
+from imaging.dicom import DicomError
+from imaging.file_structure import StructureError, check_structure
 from keras_engine import RebuildError, load_keras
 from logs import LOGGER, configure_logs
 from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them

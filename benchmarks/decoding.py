@@ -28,12 +28,12 @@ from PIL import Image, ImageOps
 from werkzeug.test import EnvironBuilder
 
 import app
-import dicom
 import preprocessing
 import uploads
 from app import decode, load
 from benchmarks.radiographs import sample
 from config import read_config
+from imaging import dicom
 from model_loader import Classifier, Outputs
 from prediction import judge
 from preprocessing import content_of, is_blank, prepare

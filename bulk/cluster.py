@@ -23,6 +23,7 @@ from config import Config
 FILES_AT_ONCE: Final = 16  # what a lost node makes others do again, at most, for each of its cores
 CONNECT_SECONDS: Final = 5.0
 ROOT: Final = Path(__file__).parents[1]
+PACKAGES: Final = ("bulk", "imaging")
 
 
 def score_on_ray(folder: Path, names: list[str], config: Config, address: str) -> Iterator[Row]:
@@ -92,8 +93,9 @@ def _luggage(config: Config) -> Iterator[tuple[Path, Config]]:
     """Put the code and the model into a folder of their own, which Ray copies to every node and makes the current."""
     with tempfile.TemporaryDirectory(prefix="bulk-") as name:
         home = Path(name)
-        (home / "bulk").mkdir()
-        for code in (*ROOT.glob("*.py"), *ROOT.glob("bulk/*.py")):
-            shutil.copy(code, home / code.relative_to(ROOT))
+        for code in (*ROOT.glob("*.py"), *(path for folder in PACKAGES for path in ROOT.glob(f"{folder}/*.py"))):
+            copy = home / code.relative_to(ROOT)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(code, copy)
         shutil.copy(config.model_path, home / "model.h5")
         yield home, dataclasses.replace(config, model_path=Path("model.h5"))

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from app import classify, decode, load
 from config import Config
-from dicom import DicomError
-from file_structure import StructureError
+from imaging.dicom import DicomError
+from imaging.file_structure import StructureError
 from logs import LOGGER
 from prediction import OutputError, answer
 from preprocessing import ImageError

@@ -40,7 +40,7 @@ def image(tmp_path_factory):
     for source in copied():
         for path in ROOT.glob(source):
             if path.is_dir():
-                shutil.copytree(path, folder / path.name)
+                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(path, folder)
     settings, command = re.search(
@@ -49,7 +49,8 @@ def image(tmp_path_factory):
     environment = os.environ | dict(setting.split("=") for setting in inside(settings, folder).split())
     arguments = [sys.executable, *command.split()]
     subprocess.run(arguments, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
-    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    for compiled in [*folder.rglob("__pycache__")]:
+        shutil.rmtree(compiled)
     return folder
 
 
@@ -118,6 +119,10 @@ def test_the_image_runs_as_nobody_and_stops_by_signal():
     assert re.search(r'^ENTRYPOINT \["python", "app.py"\]$', DOCKERFILE, re.MULTILINE)
 
 
-def test_every_module_of_the_root_is_in_the_image(image):
-    assert {path.name for path in ROOT.glob("*.py")} == {path.name for path in image.glob("*.py")}
+ROOMS = ("imaging",)
+
+
+def test_every_module_of_the_service_is_in_the_image(image):
+    modules = {path.relative_to(ROOT) for folder in ("", *ROOMS) for path in (ROOT / folder).glob("*.py")}
+    assert modules == {path.relative_to(image) for path in image.rglob("*.py")}
     assert not list(Path(image).glob("tests"))

@@ -19,8 +19,8 @@ from phantoms import encoded, phantom
 from PIL import Image
 from pydicom import uid
 
-import dicom
-from dicom import MODALITIES, DicomError, decode, is_dicom
+from imaging import dicom
+from imaging.dicom import MODALITIES, DicomError, decode, is_dicom
 from messages import REASONS
 
 LIMIT = 50_000_000

@@ -9,7 +9,7 @@ from phantoms import encoded, phantom
 from PIL import Image
 
 from app import decode
-from file_structure import StructureError, check_structure
+from imaging.file_structure import StructureError, check_structure
 from preprocessing import ImageError
 
 LIMIT = 50_000_000
