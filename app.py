@@ -27,16 +27,16 @@ import openapi
 import pages
 import preprocessing
 from admission import Admission, AdmissionError, available_cores
-from compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from config import Config, ConfigError, read_config, unknown_variables
 from imaging import dicom
 from imaging.dicom import DicomError
 from imaging.file_structure import StructureError, check_structure
-from keras_engine import RebuildError, load_keras
+from inference.compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
+from inference.inspection import ModelError, ModelFile, inspect_model
+from inference.keras_engine import RebuildError, load_keras
 from logs import LOGGER, configure_logs
 from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from metrics import CONTENT_TYPE, Metrics
-from model_inspection import ModelError, ModelFile, inspect_model
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Outputs, load_classifier, resolve
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare

@@ -17,7 +17,7 @@ from bulk.progress import Progress
 from bulk.scoring import Row
 from bulk.table import TableError, check_table, write_table
 from config import Config, ConfigError, read_config
-from model_inspection import ModelError, inspect_model
+from inference.inspection import ModelError, inspect_model
 
 DECIDING = (
     "class_names threshold scaling resize input_size max_pixels max_upload_bytes".split()

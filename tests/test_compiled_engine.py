@@ -15,11 +15,11 @@ import requests
 from conftest import ROOT
 from phantoms import encoded, phantom
 
-import compiled_engine
 from app import load
 from benchmarks.service import serving
-from compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
 from config import read_config
+from inference import compiled_engine
+from inference.compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
 from model_loader import MisfitError
 
 IMAGES = np.random.default_rng(0).random((5, 32, 32, 3), dtype=np.float32)

@@ -9,15 +9,20 @@ import pytest
 from conftest import ROOT
 from models import brightness_model
 
-import keras_engine
+from inference import keras_engine
 
-COMPILER = ROOT / "keras_engine.py"
+COMPILER = ROOT / "inference/keras_engine.py"
 
 
 def compile_with(path, side=0, tolerance=keras_engine.TOLERANCE):
     """Run the compiler's main in a process of its own, as the service does."""
-    call = f"keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0)"
-    code = f"import pathlib, sys, keras_engine; keras_engine.TOLERANCE = {tolerance}; print({call}, file=sys.stderr)"
+    code = f"""
+import pathlib, sys
+from inference import keras_engine
+
+keras_engine.TOLERANCE = {tolerance}
+print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0), file=sys.stderr)
+"""
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )

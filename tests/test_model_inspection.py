@@ -14,7 +14,7 @@ import tf_keras
 from app import load
 from benchmarks.service import serving
 from config import read_config
-from model_inspection import ModelError, inspect_model, read_model_file
+from inference.inspection import ModelError, inspect_model, read_model_file
 from model_loader import MisfitError
 
 
@@ -371,7 +371,7 @@ def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):
 def test_bytes_that_passed_before_pass_again_without_being_read(file, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     found = inspect_model(file, cache)
-    monkeypatch.setattr("model_inspection.sys.executable", "/nowhere")  # no child can be started from here on
+    monkeypatch.setattr("inference.inspection.sys.executable", "/nowhere")  # no child can be started from here on
     assert inspect_model(file, cache) == found
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(FileNotFoundError):

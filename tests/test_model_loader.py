@@ -9,7 +9,7 @@ from phantoms import encoded, phantom
 from app import load
 from benchmarks.service import serving
 from config import read_config
-from model_inspection import ModelError
+from inference.inspection import ModelError
 from model_loader import MisfitError
 from preprocessing import decode, prepare
 

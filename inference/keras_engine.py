@@ -1,7 +1,7 @@
 """A Keras .h5 on TensorFlow: loaded to be run here, or, in a child process, turned into what LiteRT runs.
 
 The only module that imports TensorFlow, and only where a network is loaded: that takes seconds and 500 MB.
-`python keras_engine.py` is that child; `compiled_engine.py` starts it.
+This file, run by its path, is that child; `compiled_engine.py` starts it.
 """
 
 import io
