@@ -13,6 +13,7 @@ RUN /venv/bin/python -m pip install --require-hashes --requirement requirements.
 COPY *.py bone_fracture_classifier.h5 ./
 COPY imaging ./imaging
 COPY inference ./inference
+COPY web ./web
 RUN /venv/bin/python -m compileall -q -j 0 /app \
  && BONE_ENGINE=compiled BONE_CACHE_DIR=/app/compiled /venv/bin/python app.py check bone_fracture_classifier.h5
 

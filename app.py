@@ -23,10 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.http import HTTP_STATUS_CODES
 
 import explanation
-import openapi
-import pages
 import preprocessing
-from admission import Admission, AdmissionError, available_cores
 from config import Config, ConfigError, read_config, unknown_variables
 from imaging import dicom
 from imaging.dicom import DicomError
@@ -34,14 +31,16 @@ from imaging.file_structure import StructureError, check_structure
 from inference.compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from inference.inspection import ModelError, ModelFile, inspect_model
 from inference.keras_engine import RebuildError, load_keras
-from logs import LOGGER, configure_logs
-from messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
-from metrics import CONTENT_TYPE, Metrics
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Outputs, load_classifier, resolve
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
-from server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
-from uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, several_images
+from web import openapi, pages
+from web.admission import Admission, AdmissionError, available_cores
+from web.logs import LOGGER, configure_logs
+from web.messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
+from web.metrics import CONTENT_TYPE, Metrics
+from web.server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
+from web.uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, several_images
 
 VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8

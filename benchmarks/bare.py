@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from admission import available_cores
 from app import decode, load
 from benchmarks.children import environment
 from benchmarks.films import read, write
@@ -22,6 +21,7 @@ from benchmarks.rates import Rate, throughput
 from config import read_config
 from model_loader import Classifier
 from preprocessing import prepare
+from web.admission import available_cores
 
 MAX_PIXELS: Final = 50_000_000
 

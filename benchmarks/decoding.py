@@ -29,7 +29,6 @@ from werkzeug.test import EnvironBuilder
 
 import app
 import preprocessing
-import uploads
 from app import decode, load
 from benchmarks.radiographs import sample
 from config import read_config
@@ -39,6 +38,7 @@ from prediction import judge
 from preprocessing import content_of, is_blank, prepare
 from tests.dicoms import dicom_file
 from tests.phantoms import encoded, phantom
+from web import uploads
 
 SIZE = (384, 384)  # what the shipped network sees
 MAX_PIXELS = 50_000_000

@@ -23,9 +23,9 @@ import requests
 
 from benchmarks.client import Answer, Client, closed_loop, head, open_loop, prepared
 from benchmarks.service import RunningServer, serving
-from messages import ERRORS
 from tests.hostile import FORM, bombs, form, seeds
 from tests.phantoms import encoded, phantom
+from web.messages import ERRORS
 
 IMAGES = [encoded(phantom("fractura", (640, 480), seed), "JPEG") for seed in range(3)]
 PREDICTS = [prepared("/predict", image) for image in IMAGES]

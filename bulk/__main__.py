@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from admission import available_cores
 from app import VERSION
 from bulk.inputs import InputError, Inputs, find_inputs
 from bulk.journal import Journal, JournalError
@@ -18,6 +17,7 @@ from bulk.scoring import Row
 from bulk.table import TableError, check_table, write_table
 from config import Config, ConfigError, read_config
 from inference.inspection import ModelError, inspect_model
+from web.admission import available_cores
 
 DECIDING = (
     "class_names threshold scaling resize input_size max_pixels max_upload_bytes".split()

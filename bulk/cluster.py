@@ -23,7 +23,7 @@ from config import Config
 FILES_AT_ONCE: Final = 16  # what a lost node makes others do again, at most, for each of its cores
 CONNECT_SECONDS: Final = 5.0
 ROOT: Final = Path(__file__).parents[1]
-PACKAGES: Final = ("bulk", "imaging", "inference")
+PACKAGES: Final = ("bulk", "imaging", "inference", "web")
 
 
 def score_on_ray(folder: Path, names: list[str], config: Config, address: str) -> Iterator[Row]:

@@ -9,9 +9,9 @@ from app import classify, decode, load
 from config import Config
 from imaging.dicom import DicomError
 from imaging.file_structure import StructureError
-from logs import LOGGER
 from prediction import OutputError, answer
 from preprocessing import ImageError
+from web.logs import LOGGER
 
 PROBABILITY: Final = "probability_"
 Row = dict[str, Any]

@@ -22,9 +22,9 @@ from dicoms import dicom_file
 from phantoms import encoded, phantom
 from PIL import Image
 
-from admission import AdmissionError
 from app import RequestError, Service, create_app, load
 from config import read_config
+from web.admission import AdmissionError
 
 DESKTOP, TABLET, PHONE = (
     {"width": width, "height": height} for width, height in ((1366, 768), (820, 1180), (360, 740))

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from admission import Admission, AdmissionError, available_cores
+from web.admission import Admission, AdmissionError, available_cores
 
 MOMENT = 0.05
 

@@ -119,7 +119,7 @@ def test_the_image_runs_as_nobody_and_stops_by_signal():
     assert re.search(r'^ENTRYPOINT \["python", "app.py"\]$', DOCKERFILE, re.MULTILINE)
 
 
-ROOMS = ("imaging", "inference")
+ROOMS = ("imaging", "inference", "web")
 
 
 def test_every_module_of_the_service_is_in_the_image(image):

@@ -21,7 +21,7 @@ from pydicom import uid
 
 from imaging import dicom
 from imaging.dicom import MODALITIES, DicomError, decode, is_dicom
-from messages import REASONS
+from web.messages import REASONS
 
 LIMIT = 50_000_000
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64): dark on the left, bright on the right

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reliability import mutate
-from messages import ERRORS
 from preprocessing import ImageError, decode
+from web.messages import ERRORS
 
 STATUSES = {200} | {message.status for message in ERRORS.values() if message.status < 500}
 SEEDS = seeds()

@@ -4,7 +4,7 @@ import sys
 import threading
 from io import StringIO
 
-from logs import JsonFormatter, LineHandler, TerminalFormatter
+from web.logs import JsonFormatter, LineHandler, TerminalFormatter
 
 
 def record(**fields):
@@ -47,7 +47,7 @@ def test_fields_that_are_not_asked_for_are_left_out():
 
 
 def test_a_stream_that_is_no_terminal_gets_json(monkeypatch):
-    from logs import configure_logs
+    from web.logs import configure_logs
 
     stream = StringIO()
     before = logging.getLogger().handlers[:]

@@ -2,7 +2,7 @@ import string
 
 import pytest
 
-from messages import ERRORS, REASONS, error_message, none_of_them
+from web.messages import ERRORS, REASONS, error_message, none_of_them
 
 ALL = {**ERRORS, **REASONS}
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from phantoms import encoded, phantom
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-import openapi
 from app import Service, create_app
 from config import read_config
-from messages import ERRORS
+from web import openapi
+from web.messages import ERRORS
 
 UNDESCRIBED = {"/", "/docs", "/static/<path:filename>"}
 

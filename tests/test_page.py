@@ -16,9 +16,9 @@ from phantoms import encoded, phantom
 from PIL import Image
 from screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 
-from admission import AdmissionError
 from app import Service
 from config import read_config
+from web.admission import AdmissionError
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 

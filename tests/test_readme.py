@@ -10,7 +10,7 @@ from phantoms import phantom
 from PIL import Image
 
 from config import SETTINGS
-from messages import ERRORS
+from web.messages import ERRORS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from phantoms import encoded, phantom
 from PIL import Image
 
 from benchmarks.service import RunningServer, serving
-from server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
+from web.server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
 
 LARGE = encoded(
     Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
@@ -442,7 +442,7 @@ def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
 def test_what_a_burst_of_uploads_took_is_given_back():
     code = """
 from pathlib import Path
-from server import give_memory_back, keep_memory_flat
+from web.server import give_memory_back, keep_memory_flat
 
 def resident():
     status = Path("/proc/self/status").read_text().splitlines()

@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 
 from app import Service, create_app
 from config import read_config
-from uploads import RAW_TYPES, TAIL_BYTES, StrictRequest, one_image
+from web.uploads import RAW_TYPES, TAIL_BYTES, StrictRequest, one_image
 
 
 def film(brightness):
