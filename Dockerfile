@@ -21,8 +21,8 @@ FROM python:3.12-slim-bookworm AS build-slim
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 WORKDIR /build
-COPY requirements-slim.txt ./
-RUN /venv/bin/python -m pip install --require-hashes --requirement requirements-slim.txt
+COPY requirements/slim.txt ./
+RUN /venv/bin/python -m pip install --require-hashes --requirement slim.txt
 
 FROM python:3.12-slim-bookworm AS service
 LABEL org.opencontainers.image.title="Bone Fracture Classifier API" \

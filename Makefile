@@ -23,14 +23,14 @@ $(VENV)/.service: requirements.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.service
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.service
 	@echo "Installing the tools for tests and checks"
-	$(PIP_INSTALL) -r requirements-dev.txt
+	$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.extras: requirements-bulk.txt $(VENV)/.dev
+$(VENV)/.extras: requirements/bulk.txt $(VENV)/.dev
 	@echo "Installing the extras"
-	$(PIP_INSTALL) -r requirements-bulk.txt
+	$(PIP_INSTALL) -r requirements/bulk.txt
 	@touch $@
 
 run: setup                  ## set up what is missing, serve on port 5010
@@ -58,7 +58,7 @@ bench-engines: $(RIVALS)/bench/.installed $(RIVALS)/engines/.installed   ## the 
 	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
 	$(REPORT)
 
-$(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements.in | $(VENV)/bin/python
+$(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements/service.in requirements/slim.in | $(VENV)/bin/python
 	@echo "Installing $< into $(@D) (about 2 GB, a minute or two)"
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
@@ -88,12 +88,12 @@ audit: setup-dev            ## pip-audit: known vulnerabilities in what is pinne
 check: lint types audit     ## all that is not a test
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
-lock: setup-dev             ## compile requirements*.txt from requirements*.in
-	$(LOCK) requirements.in -o requirements.txt
-	$(LOCK) -c requirements.txt requirements-slim.in -o requirements-slim.txt
+lock: setup-dev             ## compile requirements.txt and requirements/*.txt from requirements/*.in
+	$(LOCK) requirements/service.in -o requirements.txt
+	$(LOCK) -c requirements.txt requirements/slim.in -o requirements/slim.txt
 	for extra in dev training bulk; do \
-	  { echo '-r requirements.txt'; $(LOCK) requirements-$$extra.in; } > requirements-$$extra.txt.new \
-	    && mv requirements-$$extra.txt.new requirements-$$extra.txt || exit 1; done
+	  { echo '-r ../requirements.txt'; $(LOCK) requirements/$$extra.in; } > requirements/$$extra.txt.new \
+	    && mv requirements/$$extra.txt.new requirements/$$extra.txt || exit 1; done
 
 clean:                      ## remove .venv and the caches
 	rm -rf $(VENV) $(RIVALS) .mypy_cache .ruff_cache .pytest_cache

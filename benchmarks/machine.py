@@ -28,7 +28,7 @@ def facts() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return what the requirements of the service and of the peers pin, by name."""
-    files = [ROOT / "requirements.in", *sorted((ROOT / "benchmarks" / "environments").glob("*.txt"))]
+    files = [ROOT / "requirements/service.in", *sorted((ROOT / "benchmarks" / "environments").glob("*.txt"))]
     pins = dict(pin for file in files for pin in PIN.findall(file.read_text(encoding="utf-8")))
     return pins | {"numpy": metadata.version("numpy")}  # pinned by the version of Python
 

