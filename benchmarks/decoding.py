@@ -36,8 +36,8 @@ from imaging import dicom
 from model_loader import Classifier, Outputs
 from prediction import judge
 from preprocessing import content_of, is_blank, prepare
-from tests.dicoms import dicom_file
-from tests.phantoms import encoded, phantom
+from tests.support.dicoms import dicom_file
+from tests.support.phantoms import encoded, phantom
 from web import uploads
 
 SIZE = (384, 384)  # what the shipped network sees

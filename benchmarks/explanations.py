@@ -30,7 +30,7 @@ from benchmarks.service import RunningServer, serving
 from config import read_config
 from model_loader import Classifier, Outputs
 from preprocessing import content_of, prepare
-from tests.phantoms import encoded, phantom
+from tests.support.phantoms import encoded, phantom
 from training.heatmap import is_at_box
 from training.manifest import Entry, read_manifest
 
@@ -92,7 +92,7 @@ def run_time(models: list[Path]) -> None:
 
 def crack_file(folder: Path) -> Path:
     """Write the network that was written by hand."""
-    from tests.models import crack_model  # noqa: PLC0415 it loads TensorFlow
+    from tests.support.models import crack_model  # noqa: PLC0415 it loads TensorFlow
 
     path = folder / "crack_model.h5"
     crack_model().save(path)

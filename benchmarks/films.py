@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.radiographs import sample
-from tests.phantoms import Crack, encoded, phantom
+from tests.support.phantoms import Crack, encoded, phantom
 
 DRAWN_SIZE: Final = (3000, 2667)  # (height, width), 8 megapixels; the others, 2 and 0.36, are scaled from it
 CRACKS: Final[Sequence[Crack]] = ("none", "fisura", "fractura")

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.service import serving
-from tests.browser import chromium, missing
+from tests.support.browser import chromium, missing
 
 
 def visit(browser: Any, url: str) -> tuple[float, int, int]:

@@ -23,8 +23,8 @@ import requests
 
 from benchmarks.client import Answer, Client, closed_loop, head, open_loop, prepared
 from benchmarks.service import RunningServer, serving
-from tests.hostile import FORM, bombs, form, seeds
-from tests.phantoms import encoded, phantom
+from tests.support.hostile import FORM, bombs, form, seeds
+from tests.support.phantoms import encoded, phantom
 from web.messages import ERRORS
 
 IMAGES = [encoded(phantom("fractura", (640, 480), seed), "JPEG") for seed in range(3)]

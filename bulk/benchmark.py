@@ -18,7 +18,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 DISTINCT: Final = 100  # phantoms drawn; the archive repeats them under other names
 PHANTOMS: Final = """
-import sys; from pathlib import Path; sys.path.insert(0, "tests"); from phantoms import encoded, phantom
+import sys; from pathlib import Path; from tests.support.phantoms import encoded, phantom
 folder, kinds = Path(sys.argv[1]), ("none", "fisura", "fractura")
 for seed in range(int(sys.argv[2])):
     (folder / f"{seed:03}.png").write_bytes(encoded(phantom(kinds[seed % 3], size=(1200, 900), seed=seed)))

@@ -55,7 +55,7 @@ def shipped_server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def brightness_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from models import brightness_model
+    from tests.support.models import brightness_model
 
     path = tmp_path_factory.mktemp("brightness") / "model.h5"
     brightness_model().save(path)

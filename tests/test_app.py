@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pytest
 import requests
-from conftest import brightness, make_classifier
-from phantoms import encoded, phantom
 from PIL import Image
 
 from app import Service, create_app, main
 from config import read_config
 from model_loader import Outputs
+from tests.conftest import brightness, make_classifier
+from tests.support.phantoms import encoded, phantom
 
 PROBLEM_KEYS = ["success", "message", "type", "title", "status", "code", "requestId"]
 

@@ -3,13 +3,13 @@ import io
 
 import numpy as np
 import pytest
-from phantoms import phantom
 from PIL import Image
 
 import explanation
 from explanation import BATCH, NOTHING, Question, draw, find_relevance
 from model_loader import Outputs
 from preprocessing import content_of, prepare
+from tests.support.phantoms import phantom
 
 INPUT = (96, 96)
 TALL, WIDE = (1200, 800), (400, 1000)  # (height, width)

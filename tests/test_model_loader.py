@@ -3,8 +3,6 @@ import keras
 import numpy as np
 import pytest
 import requests
-from models import BOTH, ENVIRONMENT, KERAS_2_ALONE, brightness_model, built
-from phantoms import encoded, phantom
 
 from app import load
 from benchmarks.service import serving
@@ -12,6 +10,8 @@ from config import read_config
 from inference.inspection import ModelError
 from model_loader import MisfitError
 from preprocessing import decode, prepare
+from tests.support.models import BOTH, ENVIRONMENT, KERAS_2_ALONE, brightness_model, built
+from tests.support.phantoms import encoded, phantom
 
 KINDS = [("Keras 3", name) for name in BOTH] + [("Keras 2", name) for name in BOTH | KERAS_2_ALONE]
 IMAGE = encoded(phantom("fractura"))

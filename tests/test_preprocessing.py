@@ -5,11 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
-from phantoms import encoded, phantom
 from PIL import Image, ImageCms, ImageStat, TiffImagePlugin
 
 import preprocessing
 from preprocessing import ImageError, content_of, decode, decode_with_facts, is_blank, prepare
+from tests.support.phantoms import encoded, phantom
 
 LIMIT = 50_000_000
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (48, 1))  # (48, 64): dark on the left, bright on the right

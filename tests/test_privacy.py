@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from phantoms import encoded
 from PIL import Image, PngImagePlugin
 
 from benchmarks.service import serving
+from tests.support.phantoms import encoded
 
 MARK = "PEREZMARKED7731"
 

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from phantoms import phantom
 from PIL import Image
 
 from config import SETTINGS
+from tests.support.phantoms import phantom
 from web.messages import ERRORS
 
 ROOT = Path(__file__).parents[1]

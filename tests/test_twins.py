@@ -6,8 +6,9 @@ import io
 import numpy as np
 import pytest
 import requests
-from phantoms import encoded, phantom
 from PIL import Image
+
+from tests.support.phantoms import encoded, phantom
 
 
 def rotated_by_exif(image):

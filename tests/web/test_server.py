@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from conftest import ROOT
-from phantoms import encoded, phantom
 from PIL import Image
 
 from benchmarks.service import RunningServer, serving
+from tests.conftest import ROOT
+from tests.support.phantoms import encoded, phantom
 from web.server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
 
 LARGE = encoded(

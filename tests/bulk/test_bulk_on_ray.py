@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from phantoms import encoded, phantom
-from test_bulk import _nothing_is_left_running as _nothing_is_left_running  # noqa: PLC0414 a fixture
-from test_bulk import read_table, start, wait_for_lines
+
+from tests.bulk.test_bulk import _nothing_is_left_running as _nothing_is_left_running  # noqa: PLC0414 a fixture
+from tests.bulk.test_bulk import read_table, start, wait_for_lines
+from tests.support.phantoms import encoded, phantom
 
 pytestmark = pytest.mark.extras
 ray_cluster = pytest.importorskip("ray.cluster_utils", exc_type=ImportError)

@@ -1,6 +1,6 @@
 """Radiograph-like phantoms: drawn, not taken. They show no patient and prove nothing about accuracy.
 
-`python tests/phantoms.py FILE [none|fisura|fractura]` writes one, for trying the API.
+`python -m tests.support.phantoms FILE [none|fisura|fractura]` writes one, for trying the API.
 """
 
 import sys

@@ -6,10 +6,10 @@ import zipfile
 
 import keras
 import pytest
-from conftest import ROOT
-from models import brightness_model
 
 from inference import keras_engine
+from tests.conftest import ROOT
+from tests.support.models import brightness_model
 
 COMPILER = ROOT / "inference/keras_engine.py"
 

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.phantoms import encoded, phantom
+from tests.support.phantoms import encoded, phantom
 
 FORM = "multipart/form-data; boundary=bomb"
 SMALL = Image.fromarray(np.asarray(phantom(size=(96, 64))))

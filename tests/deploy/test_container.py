@@ -12,10 +12,10 @@ from pathlib import Path
 import h5py
 import pytest
 import requests
-from conftest import ROOT
-from phantoms import encoded, phantom
 
 from benchmarks.service import RunningServer
+from tests.conftest import ROOT
+from tests.support.phantoms import encoded, phantom
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()

@@ -3,8 +3,9 @@ from itertools import chain
 
 import pytest
 import yaml
-from conftest import ROOT
 from kubernetes_validate.utils import ValidationError, all_versions, validate
+
+from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = {

@@ -4,13 +4,13 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile import chunk, pages_that_share_tags, small_png, tiff, tiff_of
-from phantoms import encoded, phantom
 from PIL import Image
 
 from app import decode
 from imaging.file_structure import StructureError, check_structure
 from preprocessing import ImageError
+from tests.support.hostile import chunk, pages_that_share_tags, small_png, tiff, tiff_of
+from tests.support.phantoms import encoded, phantom
 
 LIMIT = 50_000_000
 FILM = phantom(size=(96, 64))

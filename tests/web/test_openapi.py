@@ -3,13 +3,13 @@ import io
 import jsonschema
 import pytest
 import schemathesis
-from conftest import make_classifier
 from hypothesis import HealthCheck, given, settings
-from phantoms import encoded, phantom
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app import Service, create_app
 from config import read_config
+from tests.conftest import make_classifier
+from tests.support.phantoms import encoded, phantom
 from web import openapi
 from web.messages import ERRORS
 

@@ -4,13 +4,13 @@ import re
 import numpy as np
 import pytest
 import requests
-from conftest import make_classifier
-from phantoms import encoded, phantom
 from PIL import Image
 from werkzeug.test import EnvironBuilder
 
 from app import Service, create_app
 from config import read_config
+from tests.conftest import make_classifier
+from tests.support.phantoms import encoded, phantom
 from web.uploads import RAW_TYPES, TAIL_BYTES, StrictRequest, one_image
 
 
@@ -52,7 +52,7 @@ def test_a_bad_image_harms_none_of_its_neighbours(client):
 
 
 def test_a_fault_of_ours_in_one_image_harms_none_of_its_neighbours(config):
-    from conftest import brightness
+    from tests.conftest import brightness
 
     def fragile(images):
         if images.mean() < 0.5:

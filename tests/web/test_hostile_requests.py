@@ -2,12 +2,12 @@ import random
 
 import pytest
 import requests
-from hostile import FORM, bombs, form, seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reliability import mutate
 from preprocessing import ImageError, decode
+from tests.support.hostile import FORM, bombs, form, seeds
 from web.messages import ERRORS
 
 STATUSES = {200} | {message.status for message in ERRORS.values() if message.status < 500}

@@ -38,7 +38,7 @@ from training.splits import fold_split, plan_left_out, plan_splits
 from training.train import Folders, draw_chances, negative_log_likelihood, place_loss, run_split, score_split
 from training.views import DAMAGES, MIRRORED, PLAIN
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "original_label"]
 # Keras 3.15.1 copies TensorFlow variables in a way that NumPy 2 warns of, when it saves an .h5.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

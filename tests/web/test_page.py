@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import ThreadedServer, chromium, missing
-from conftest import ROOT, make_classifier, serving
-from phantoms import encoded, phantom
 from PIL import Image
-from screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 
 from app import Service
 from config import read_config
+from tests.conftest import ROOT, make_classifier, serving
+from tests.support.browser import ThreadedServer, chromium, missing
+from tests.support.phantoms import encoded, phantom
+from tests.support.screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 from web.admission import AdmissionError
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -37,7 +37,7 @@ def browser():
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """A real server process with a network that finds the cracks of phantoms."""
-    from models import crack_model
+    from tests.support.models import crack_model
 
     path = tmp_path_factory.mktemp("cracks") / "cracks.h5"
     crack_model().save(path)

@@ -1,7 +1,7 @@
 """Pictures of every state of the page, for looking at.
 
-`python tests/screenshots.py FOLDER [MODEL.h5]` writes them. The images are phantoms; without MODEL the network is
-`crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
+`python -m tests.support.screenshots FOLDER [MODEL.h5]` writes them. The images are phantoms; without MODEL the network
+is `crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
 """
 
 import functools
@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from browser import ThreadedServer, chromium, missing
-from dicoms import dicom_file
-from phantoms import encoded, phantom
 from PIL import Image
 
 from app import RequestError, Service, create_app, load
 from config import read_config
+from tests.support.browser import ThreadedServer, chromium, missing
+from tests.support.dicoms import dicom_file
+from tests.support.phantoms import encoded, phantom
 from web.admission import AdmissionError
 
 DESKTOP, TABLET, PHONE = (
@@ -206,7 +203,7 @@ def moody_app(service: Service, config: Any, mood: Mood) -> Any:
 
 def crack_config(folder: Path) -> Any:
     """Write `crack_model` into a folder; return settings that serve it."""
-    from models import crack_model
+    from tests.support.models import crack_model
 
     path = folder / "cracks.h5"
     crack_model().save(path)

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from conftest import ROOT
-from phantoms import encoded, phantom
 
 from app import load
 from benchmarks.service import serving
@@ -21,6 +19,8 @@ from config import read_config
 from inference import compiled_engine
 from inference.compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
 from model_loader import MisfitError
+from tests.conftest import ROOT
+from tests.support.phantoms import encoded, phantom
 
 IMAGES = np.random.default_rng(0).random((5, 32, 32, 3), dtype=np.float32)
 EXPECTED = np.stack([1 - IMAGES.mean(axis=(1, 2, 3)), IMAGES.mean(axis=(1, 2, 3))], axis=1)

@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from conftest import ROOT, serving
-from dicoms import dicom_file
-from phantoms import encoded, phantom
 
 from bulk.inputs import InputError, find_inputs
 from bulk.journal import Journal, JournalError
@@ -22,6 +19,9 @@ from bulk.progress import Progress
 from bulk.scoring import failed
 from bulk.table import TableError, check_table, write_table
 from config import read_config
+from tests.conftest import ROOT, serving
+from tests.support.dicoms import dicom_file
+from tests.support.phantoms import encoded, phantom
 
 CLASSES = ("fisura", "fractura")
 

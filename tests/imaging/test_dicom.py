@@ -13,14 +13,14 @@ from io import BytesIO
 import imagecodecs
 import numpy as np
 import pytest
-from conftest import ROOT, serving
-from dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
-from phantoms import encoded, phantom
 from PIL import Image
 from pydicom import uid
 
 from imaging import dicom
 from imaging.dicom import MODALITIES, DicomError, decode, is_dicom
+from tests.conftest import ROOT, serving
+from tests.support.dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
+from tests.support.phantoms import encoded, phantom
 from web.messages import REASONS
 
 LIMIT = 50_000_000
