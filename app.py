@@ -23,17 +23,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.http import HTTP_STATUS_CODES
 
 import explanation
-import preprocessing
 from config import Config, ConfigError, read_config, unknown_variables
-from imaging import dicom
-from imaging.dicom import DicomError
-from imaging.file_structure import StructureError, check_structure
 from inference.compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from inference.inspection import ModelError, ModelFile, inspect_model
 from inference.keras_engine import RebuildError, load_keras
 from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Outputs, load_classifier, resolve
 from prediction import Verdict, answer, judge, nothing_known
-from preprocessing import ACCEPTED_FORMATS, MIN_SIDE_PIXELS, DecoderFacts, ImageError, content_of, is_blank, prepare
+from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode, is_blank, prepare
 from web import openapi, pages
 from web.admission import Admission, AdmissionError, available_cores
 from web.logs import LOGGER, configure_logs
@@ -281,18 +277,6 @@ def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
     return body
 
 
-def decode(data: bytes, max_pixels: int) -> tuple[Image, DecoderFacts]:
-    """Decode a file of any accepted format to an upright 8-bit image, L or RGB.
-
-    Raise StructureError, ImageError or DicomError.
-    """
-    if not dicom.is_dicom(data):
-        check_structure(data)
-        return preprocessing.decode_with_facts(data, max_pixels)
-    image, facts = dicom.decode_with_facts(data, max_pixels, MIN_SIDE_PIXELS)
-    return image, DecoderFacts(format="DICOM", rotated=0, mirrored=False, **facts._asdict())
-
-
 def classify(classifier: Classifier, image: Image) -> Verdict:
     """Judge a decoded image; the network is not asked about a blank one. Raise OutputError."""
     return _judge(classifier, None if is_blank(image) else classifier.predict(_inputs(classifier, image)))
@@ -423,7 +407,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
     match error:
-        case RequestError() | UploadError() | ImageError() | StructureError() | DicomError() | AdmissionError():
+        case RequestError() | UploadError() | ImageError() | AdmissionError():
             return error.code, error.facts
         case MethodNotAllowed():
             return "method_not_allowed", {"allowed": ", ".join(sorted(error.valid_methods or ()))}

@@ -3,17 +3,21 @@
 import io
 import re
 import struct
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageStat, PngImagePlugin, TiffImagePlugin
 
+from imaging import dicom
+from imaging.file_structure import check_structure
+from imaging.image import MIN_SIDE_PIXELS, DecoderFacts, ImageError
+
+__all__ = ["DecoderFacts", "ImageError", "content_of", "decode", "is_blank", "prepare"]
+
 Resize = Literal["letterbox", "stretch"]
 Scaling = Literal["unit", "none"]
 
-MIN_SIDE_PIXELS: Final = 32
 MAX_JPEG_SCANS: Final = 64
 MAX_SCANNED_PIXELS: Final = 600_000_000  # scans times pixels: each scan visits every pixel again
 MAX_PAGES_COUNTED: Final = 100
@@ -47,33 +51,6 @@ _UPRIGHT: Final = {
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of inflated text chunks; Pillow's own limit is 64 MiB
 
 
-class ImageError(Exception):
-    """An upload that is no usable image: a code of the API's error table and the facts its sentence states."""
-
-    def __init__(self, code: str, **facts: object) -> None:
-        super().__init__(code)
-        self.code = code
-        self.facts = facts
-
-
-@dataclass(frozen=True)
-class DecoderFacts:
-    """What the decoder found in a file and did about it.
-
-    `bits` is the number whose 2^bits - 1 counted as white, None for samples without one; `inverted` says that the file
-    counts from white to black; `rotated` is in degrees clockwise, after mirroring; `original_size` is (height, width)
-    in pixels, as stored; of several `frames` the first counts.
-    """
-
-    format: str
-    bits: int | None
-    inverted: bool
-    rotated: int
-    mirrored: bool
-    frames: int
-    original_size: tuple[int, int]
-
-
 class Content(NamedTuple):
     """The part of the network's input that shows the image, in pixels of the input."""
 
@@ -83,17 +60,19 @@ class Content(NamedTuple):
     width: int
 
 
-def decode(data: bytes, max_pixels: int) -> Image.Image:
-    """Decode an upload to an upright 8-bit image; see `decode_with_facts`."""
-    return decode_with_facts(data, max_pixels)[0]
+def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
+    """Decode a file of any accepted format to an upright 8-bit image: mode L where it is grey, RGB where it is not.
 
-
-def decode_with_facts(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
-    """Decode an upload to an upright 8-bit image, mode L where the file is grey and RGB where it is not.
-
-    Raises ImageError: unsupported_image (no accepted signature), too_many_pixels and image_too_small (judged from
-    the header, before any pixel is decoded), unreadable_image (damaged, or more work than a radiograph can be).
+    Raises ImageError: unsupported_image (no accepted signature, or a kind that is not taken), too_many_pixels and
+    image_too_small (judged from the header, before any pixel is decoded), unreadable_image (damaged, or too expensive).
     """
+    if dicom.is_dicom(data):
+        return dicom.decode(data, max_pixels)
+    check_structure(data)
+    return _decode_picture(data, max_pixels)
+
+
+def _decode_picture(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     image_format = _recognise(data)
     image = _open(data, image_format, max_pixels)
     stored = (image.height, image.width)

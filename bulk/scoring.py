@@ -5,12 +5,10 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from app import classify, decode, load
+from app import classify, load
 from config import Config
-from imaging.dicom import DicomError
-from imaging.file_structure import StructureError
 from prediction import OutputError, answer
-from preprocessing import ImageError
+from preprocessing import ImageError, decode
 from web.logs import LOGGER
 
 PROBABILITY: Final = "probability_"
@@ -37,7 +35,7 @@ class Scorer:
         try:
             image, _ = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
             body = answer(classify(self._classifier, image), refusal="")
-        except (StructureError, ImageError, DicomError) as error:
+        except ImageError as error:
             return row | {"error": error.code}
         except OSError:
             return row | {"error": "unreadable_file"}

@@ -12,11 +12,13 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from imaging.image import MIN_SIDE_PIXELS, DecoderFacts, ImageError
 
 MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are stored as
 MAX_READS: Final = 20_000  # elements, items and fragments of a file; a radiograph has some hundreds
@@ -77,49 +79,26 @@ _PHOTOMETRIC: Final = {
 }
 
 
-class DicomError(Exception):
-    """A DICOM file that is no usable image: a code of the API's error table and the facts its sentence states."""
-
-    def __init__(self, code: str, **facts: object) -> None:
-        super().__init__(code)
-        self.code = code
-        self.facts = facts
-
-
 def is_dicom(data: bytes) -> bool:
     """Tell whether the bytes begin as a DICOM file does: a preamble of 128 bytes, then DICM."""
     return data[128:132] == b"DICM"
 
 
-class DicomFacts(NamedTuple):
-    """What the file says of its pixels: bits stored, whether it counts from white, frames, (height, width)."""
-
-    bits: int
-    inverted: bool
-    frames: int
-    original_size: tuple[int, int]
-
-
-def decode(data: bytes, max_pixels: int, min_side: int) -> Image.Image:
-    """Decode a DICOM file to an 8-bit image; see `decode_with_facts`."""
-    return decode_with_facts(data, max_pixels, min_side)[0]
-
-
-def decode_with_facts(data: bytes, max_pixels: int, min_side: int) -> tuple[Image.Image, DicomFacts]:
+def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode the first frame as it is meant to be shown: 8-bit, mode L where it is grey and RGB where it is not.
 
-    Raises DicomError: unsupported_image (with a `reason`: modality, unknown_modality, no_pixels, encoding),
-    too_many_pixels (of all frames) and image_too_small (`min_side` in pixels), all judged before any pixel is
+    Raises ImageError: unsupported_image (with a `reason`: modality, unknown_modality, no_pixels, encoding),
+    too_many_pixels (of all frames) and image_too_small, all judged before any pixel is
     decoded; unreadable_image for what is damaged.
     """
     try:
         dataset, syntax = _read(data, max_pixels)
-        _check(dataset, max_pixels, min_side)
+        _check(dataset, max_pixels)
         return _show(dataset, _first_frame(dataset, syntax)), _facts(dataset)
-    except DicomError:
+    except ImageError:
         raise
     except Exception:  # noqa: BLE001 a damaged file raises whatever its parser runs into, with the file's words in it
-        raise DicomError("unreadable_image") from None
+        raise ImageError("unreadable_image") from None
 
 
 @functools.cache
@@ -148,7 +127,7 @@ class _Source(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1
         if self._reads_left < 0 or (size or 0) > self._max_bytes:
-            raise DicomError("unreadable_image")
+            raise ImageError("unreadable_image")
         found = super().read(size)
         self._max_bytes = math.inf
         if size == 8 and found.startswith(_CHARACTER_SET):
@@ -164,7 +143,7 @@ class _Source(BytesIO):
             struct.unpack_from(order + "H", header, 6) if is_short else struct.unpack_from(order + "I", header, 4)
         )
         if length > MAX_CHARACTER_SET_BYTES:
-            raise DicomError("unreadable_image")
+            raise ImageError("unreadable_image")
         self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length may look like CS and a short one
 
     @property
@@ -180,13 +159,13 @@ def _read(data: bytes, max_pixels: int) -> tuple[Any, str]:
     meta = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag >> 16 != 2)
     syntax = str(meta.TransferSyntaxUID)
     if syntax not in (*_NATIVE, _RLE, *_DECODERS):
-        raise DicomError("unsupported_image", reason="encoding")
+        raise ImageError("unsupported_image", reason="encoding")
     if syntax == _DEFLATED:
         source = _Source(_inflate(data[source.tell() :], max_pixels))
     implicit, little = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
     dataset = _elements(source, implicit=implicit, little=little)
     if "PixelData" not in dataset and source.is_truncated:
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     dataset.set_original_encoding(implicit, little)
     return dataset, syntax
 
@@ -214,7 +193,7 @@ def _judged(element: Any, name: str) -> Any:
     if name.endswith("Data"):
         _require_bytes(element, None if name == "PixelData" else MAX_TABLE_BYTES)
     elif not element.is_raw or len(element.value or b"") > MAX_VALUE_BYTES:
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     return element
 
 
@@ -222,7 +201,7 @@ def _require_bytes(element: Any, max_bytes: int | None) -> None:
     """Refuse a table or pixels that pydicom would take apart, and a table longer than any."""
     is_long = max_bytes is not None and len(element.value or b"") > max_bytes
     if not element.is_raw or element.VR not in _BYTES or is_long:
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
 
 
 def _sequence(element: Any) -> Any:
@@ -241,11 +220,11 @@ def _inflate(data: bytes, max_pixels: int) -> bytes:
     stated = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag == _PIXELS)
     needed = source.tell() + _native_bytes(stated) + MAX_HEADER_BYTES  # elements may follow the pixels
     if needed > 3 * max_pixels + 2 * MAX_HEADER_BYTES:  # 16-bit grey or 8-bit colour
-        raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+        raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(data, needed)
     if not inflater.eof:
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     return inflated
 
 
@@ -258,29 +237,32 @@ def _native_bytes(dataset: Any) -> int:
     return frames * int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * samples * sample_bytes
 
 
-def _check(dataset: Any, max_pixels: int, min_side: int) -> None:
+def _check(dataset: Any, max_pixels: int) -> None:
     """Refuse what is no radiograph, is stored in a way that is not taken, or has a size outside the limits."""
     modality = str(dataset.get("Modality", ""))
     if modality not in MODALITIES:
         _refuse_modality(modality)
     if "PixelData" not in dataset:
-        raise DicomError("unsupported_image", reason="no_pixels")
+        raise ImageError("unsupported_image", reason="no_pixels")
     height, width, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
     if height * width * max(frames, 1) > max_pixels:
-        raise DicomError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
-    if min(height, width) < min_side:
-        raise DicomError("image_too_small", limit=min_side)
+        raise ImageError("too_many_pixels", limit_megapixels=max_pixels / 1e6)
+    if min(height, width) < MIN_SIDE_PIXELS:
+        raise ImageError("image_too_small", limit=MIN_SIDE_PIXELS)
     is_known = str(dataset.PhotometricInterpretation) in _PHOTOMETRIC.get(int(dataset.SamplesPerPixel), ())
     if not is_known or int(dataset.BitsAllocated) not in (8, 16):
-        raise DicomError("unsupported_image", reason="encoding")
+        raise ImageError("unsupported_image", reason="encoding")
     if not 1 <= int(dataset.BitsStored) <= int(dataset.BitsAllocated):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
 
 
-def _facts(dataset: Any) -> DicomFacts:
-    return DicomFacts(
+def _facts(dataset: Any) -> DecoderFacts:
+    return DecoderFacts(
+        format="DICOM",
         bits=int(dataset.BitsStored),
         inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
+        rotated=0,
+        mirrored=False,
         frames=max(1, int(dataset.get("NumberOfFrames") or 1)),
         original_size=(int(dataset.Rows), int(dataset.Columns)),
     )
@@ -289,14 +271,14 @@ def _facts(dataset: Any) -> DicomFacts:
 def _refuse_modality(modality: str) -> None:
     accepted = ", ".join(MODALITIES)
     if modality in _OTHER_MODALITIES:
-        raise DicomError("unsupported_image", reason="modality", modality=modality, accepted=accepted)
-    raise DicomError("unsupported_image", reason="unknown_modality", accepted=accepted)
+        raise ImageError("unsupported_image", reason="modality", modality=modality, accepted=accepted)
+    raise ImageError("unsupported_image", reason="unknown_modality", accepted=accepted)
 
 
 def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
     """Return precision in bits, height, width and components, as the start of frame of a JPEG or JPEG-LS states.
 
-    Raises DicomError for arithmetic coding, which takes seconds and no radiograph has, and for a marker that is no
+    Raises ImageError for arithmetic coding, which takes seconds and no radiograph has, and for a marker that is no
     segment's: libjpeg would not skip what is passed over here.
     """
     place = 2
@@ -311,13 +293,13 @@ def _jpeg_frame(frame: bytes) -> tuple[int, int, int, int]:
             place += 2 + length
         else:
             break
-    raise DicomError("unreadable_image")
+    raise ImageError("unreadable_image")
 
 
 def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
     """Return precision in bits, height, width and components, as the SIZ segment of a JPEG 2000 states.
 
-    Raises DicomError where tiles, layers or code blocks are many more than radiographs have: OpenJPEG allocates each.
+    Raises ImageError where tiles, layers or code blocks are many more than radiographs have: OpenJPEG allocates each.
     """
     right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
     tile_width, tile_height = struct.unpack_from(">2I", stream, 24)
@@ -328,7 +310,7 @@ def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
         layers > MAX_LAYERS or components * _code_blocks(height, width, style) > MAX_CODE_BLOCKS
         for layers, style in _coding_styles(stream, components)
     ):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     return (precision & 0x7F) + 1, height, width, components
 
 
@@ -358,7 +340,7 @@ def _jpeg_2000_segments(stream: bytes) -> Iterator[tuple[int, bytes]]:
             break
         yield marker, stream[place + 4 : place + 2 + length]
         place += 2 + length
-    raise DicomError("unreadable_image")
+    raise ImageError("unreadable_image")
 
 
 def _code_blocks(height: int, width: int, style: bytes) -> int:
@@ -413,7 +395,7 @@ def _native_samples(dataset: Any, syntax: str) -> NDArray[Any]:
     """Return all samples there are in the order of the file; fewer than the header states are refused."""
     pixels = dataset.get_item("PixelData")
     if len(pixels.value or b"") < _native_bytes(dataset):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     is_big, sample_bytes = syntax == _BIG_ENDIAN, int(dataset.BitsAllocated) // 8
     whole = len(pixels.value) // sample_bytes
     if is_big and sample_bytes == 1 and pixels.VR == "OW":  # two pixels are a word
@@ -425,7 +407,7 @@ def _encapsulated_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     from pydicom.encaps import get_frame  # noqa: PLC0415
 
     if dataset.get_item("PixelData").length != 0xFFFFFFFF:  # its fragments were not counted while they were read
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     return _rle_frame(dataset, frame) if syntax == _RLE else _compressed_frame(dataset, syntax, frame)
 
@@ -436,7 +418,7 @@ def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
     sample_bytes = int(dataset.BitsAllocated) // 8
     count, *starts = struct.unpack_from("<16I", frame)
     if count != components * sample_bytes:
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     ends = [*starts[1:count], len(frame)]
     one_row = (height * width, 1)
     planes = [
@@ -460,16 +442,16 @@ def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
     scans = frame.count(b"\xff\xda")
     is_endless = scans > MAX_JPEG_SCANS or scans * int(dataset.Rows) * int(dataset.Columns) > MAX_SCANNED_PIXELS
     if is_jpeg and (is_endless or not is_whole):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     if not is_jpeg:
         frame = frame[frame.index(b"\xff\x4f\xff\x51") :]  # out of the boxes of a .jp2, which some files keep
     precision, *shape = _jpeg_frame(frame) if is_jpeg else _jpeg_2000_frame(frame)
     stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
     if shape != stated or precision > int(dataset.BitsAllocated):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     pixels = getattr(imagecodecs, _DECODERS[syntax])(frame)
     if pixels.shape not in (tuple(shape), tuple(shape[:2])):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     return np.asarray(pixels)
 
 
@@ -529,7 +511,7 @@ def _brightness(dataset: Any, bits: int, samples: NDArray[Any]) -> NDArray[np.ui
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shares = 1 - shares
     if not np.all(np.isfinite(shares)):
-        raise DicomError("unreadable_image")
+        raise ImageError("unreadable_image")
     return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
 
 

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from imaging.image import ImageError
+
 MAX_SEGMENTS: Final = 2_000  # of a JPEG before its first scan
 MAX_STEPS: Final = 20_000  # PNG chunks, TIFF tags, values of one TIFF tag
 MAX_EXIF_BYTES: Final = 200_000
@@ -32,15 +34,6 @@ _BYTE_COUNTS: Final = (279, 325)  # of strips, of tiles
 _DIRECTORIES: Final = (34665, 34853, 40965)  # tags that point to further tags: EXIF, GPS, interoperability
 
 
-class StructureError(Exception):
-    """A file that would be long to read: a code of the API's error table."""
-
-    def __init__(self) -> None:
-        super().__init__("unreadable_image")
-        self.code = "unreadable_image"
-        self.facts: dict[str, object] = {}
-
-
 class _Tag(NamedTuple):
     """A tag of a TIFF: so many values of a kind; `place` is where they lie, or where it says so."""
 
@@ -55,7 +48,7 @@ class _Tag(NamedTuple):
 
 
 def check_structure(data: bytes) -> None:
-    """Refuse a JPEG, PNG or TIFF that costs out of proportion to its size. Raise StructureError."""
+    """Refuse a JPEG, PNG or TIFF that costs out of proportion to its size. Raise ImageError: unreadable_image."""
     if data.startswith(b"\xff\xd8\xff"):
         is_laborious = _is_laborious_jpeg(data)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -63,7 +56,7 @@ def check_structure(data: bytes) -> None:
     else:
         is_laborious = data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and _is_laborious_tiff(data)
     if is_laborious:
-        raise StructureError
+        raise ImageError("unreadable_image")
 
 
 def _is_laborious_jpeg(data: bytes) -> bool:

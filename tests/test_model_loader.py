@@ -41,7 +41,7 @@ def test_a_file_answers_as_keras_itself_does_on_both_engines(generation, name, t
     model.save(path)
     environment = ENVIRONMENT.get(name, {}) | {"BONE_CONFIDENCE_THRESHOLD": "0.9"}
     classifier = load_file(path, **environment)
-    image = decode(IMAGE, 10_000_000)
+    image, _ = decode(IMAGE, 10_000_000)
     inputs = prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
     expected = model.predict_on_batch(inputs)
     if name == "several_outputs":

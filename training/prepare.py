@@ -34,7 +34,7 @@ def prepare_image(entry: Entry, view: str, size: tuple[int, int]) -> Pixels:
 
     `prepare` gives the same numbers times 1/255 for scaling "unit"; whole bytes keep the cache small.
     """
-    image = decode(entry.path.read_bytes(), MAX_PIXELS).convert("L")
+    image = decode(entry.path.read_bytes(), MAX_PIXELS)[0].convert("L")
     return _to_pixels(draw_view(image, entry, view, _rng(entry, view)), size)
 
 

@@ -17,7 +17,9 @@ from PIL import Image
 from pydicom import uid
 
 from imaging import dicom
-from imaging.dicom import MODALITIES, DicomError, decode, is_dicom
+from imaging.dicom import MODALITIES, is_dicom
+from imaging.image import ImageError
+from preprocessing import decode
 from tests.conftest import ROOT, serving
 from tests.support.dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
 from tests.support.phantoms import encoded, phantom
@@ -236,7 +238,7 @@ LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR")
 def test_a_file_gives_its_pixels(name):
     data, expected = KNOWN[name]
     assert is_dicom(data)
-    image = decode(data, LIMIT, 32)
+    image = decode(data, LIMIT)[0]
     assert image.mode == ("L" if expected.ndim == 2 else "RGB")
     difference = np.abs(np.asarray(image).astype(int) - expected)
     assert np.max(difference) <= (4 if name in LOSSY else 1)
@@ -247,7 +249,7 @@ def test_a_file_gives_its_pixels(name):
 def test_pixels_that_state_no_representation_in_an_explicit_file_are_taken():
     data = KNOWN["JPEG"][0].replace(b"\x10\0OB\0\0\xff\xff\xff\xff", b"\x10\0\xff\xff\xff\xff")
     assert data != KNOWN["JPEG"][0]
-    assert decode(data, LIMIT, 32).size == (64, 48)
+    assert decode(data, LIMIT)[0].size == (64, 48)
 
 
 def test_planes_are_put_together():
@@ -256,20 +258,20 @@ def test_planes_are_put_together():
     dataset.PixelData = planes.tobytes()
     buffer = BytesIO()
     dataset.save_as(buffer)
-    assert np.array_equal(np.asarray(decode(buffer.getvalue(), LIMIT, 32)), COLOUR)
+    assert np.array_equal(np.asarray(decode(buffer.getvalue(), LIMIT)[0]), COLOUR)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_the_modalities_of_radiographs_are_taken(modality):
-    assert decode(dicom_file(RAMP, Modality=modality), LIMIT, 32).size == (64, 48)
+    assert decode(dicom_file(RAMP, Modality=modality), LIMIT)[0].size == (64, 48)
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------
 
 
 def refusal(data, max_pixels=LIMIT):
-    with pytest.raises(DicomError) as caught:
-        decode(data, max_pixels, 32)
+    with pytest.raises(ImageError) as caught:
+        decode(data, max_pixels)
     assert PATIENT not in repr(caught.value.facts)
     assert set(caught.value.facts.get("reason", "modality").split()) <= set(REASONS)
     return caught.value.code, caught.value.facts.get("reason")
@@ -277,15 +279,15 @@ def refusal(data, max_pixels=LIMIT):
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "US", "SR", "RF"])
 def test_another_modality_is_named_in_the_refusal(modality):
-    with pytest.raises(DicomError) as caught:
-        decode(dicom_file(RAMP, Modality=modality), LIMIT, 32)
+    with pytest.raises(ImageError) as caught:
+        decode(dicom_file(RAMP, Modality=modality), LIMIT)[0]
     assert caught.value.facts == {"reason": "modality", "modality": modality, "accepted": "CR, DX, RG, XA, MG"}
 
 
 @pytest.mark.parametrize("modality", ["", PATIENT, "QUIJANO", "dx"])
 def test_what_is_no_modality_is_never_repeated(modality):
-    with pytest.raises(DicomError) as caught:
-        decode(dicom_file(RAMP, Modality=modality), LIMIT, 32)
+    with pytest.raises(ImageError) as caught:
+        decode(dicom_file(RAMP, Modality=modality), LIMIT)[0]
     assert caught.value.facts == {"reason": "unknown_modality", "accepted": "CR, DX, RG, XA, MG"}
 
 
@@ -337,7 +339,7 @@ def test_an_image_too_small_for_a_radiograph_is_refused(side):
 def test_pixels_of_all_frames_are_judged_from_the_header():
     assert refusal(dicom_file(RAMP, Rows=20_000, Columns=20_000))[0] == "too_many_pixels"
     assert refusal(dicom_file(RAMP[np.newaxis], NumberOfFrames=2_000_000))[0] == "too_many_pixels"
-    assert decode(dicom_file(RAMP), RAMP.size, 32).size == (64, 48)
+    assert decode(dicom_file(RAMP), RAMP.size)[0].size == (64, 48)
     assert refusal(dicom_file(RAMP), RAMP.size - 1)[0] == "too_many_pixels"
 
 
@@ -393,7 +395,7 @@ def test_a_large_jpeg_has_few_scans(monkeypatch):
     film = encapsulated(data, uid.JPEGBaseline8Bit, RAMP)
     scans = data.count(b"\xff\xda")
     monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size)
-    assert decode(film, LIMIT, 32).size == (64, 48)
+    assert decode(film, LIMIT)[0].size == (64, 48)
     monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size - 1)
     never_decodes_jpeg(monkeypatch)
     assert refusal(film)[0] == "unreadable_image"
@@ -426,7 +428,7 @@ def test_empty_segments_of_a_jpeg_are_not_counted_to_their_end(monkeypatch):
 def test_fill_bytes_before_a_marker_are_passed_over():
     data = jpeg(RAMP)
     filled = data[:2] + b"\xff\xff\xff" + data[2:]
-    assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT, 32).size == (64, 48)
+    assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT)[0].size == (64, 48)
 
 
 def test_fragments_of_a_defined_length_are_not_put_together(monkeypatch):
@@ -499,13 +501,13 @@ def pillow_jpeg_2000(**options):
 )
 def test_a_jpeg_2000_as_encoders_write_them_is_taken(stream):
     pixels = np.tile(RAMP, (20, 20))
-    assert np.array_equal(np.asarray(decode(encapsulated(stream, J2K, pixels), LIMIT, 32)), pixels)
+    assert np.array_equal(np.asarray(decode(encapsulated(stream, J2K, pixels), LIMIT)[0]), pixels)
 
 
 def test_a_stream_that_hides_behind_another_in_a_box_is_not_decoded():
     small, large = jpeg_2000(RAMP), jpeg_2000(LARGE, codecformat="jp2")
     box = struct.pack(">I4s", 8 + len(small), b"free") + small
-    image = decode(encapsulated(large[:12] + box + large[12:], J2K, RAMP), LIMIT, 32)
+    image = decode(encapsulated(large[:12] + box + large[12:], J2K, RAMP), LIMIT)[0]
     assert np.array_equal(np.asarray(image), RAMP)
 
 
@@ -545,7 +547,7 @@ def test_a_deflated_bomb_is_not_inflated(elements, code):
 def test_a_deflated_file_may_go_on_after_its_pixels():
     pixels = element(PIXELS, "OB", RAMP.tobytes()) + element((0xFFFC, 0xFFFC), "OB", bytes(100_000))
     data = deflated(elements_of(dicom_file(RAMP)) + pixels)
-    assert np.array_equal(np.asarray(decode(data, LIMIT, 32)), RAMP)
+    assert np.array_equal(np.asarray(decode(data, LIMIT)[0]), RAMP)
 
 
 @pytest.mark.parametrize("name", ["YBR", "YBR of two pixels a colour", "RLE, YBR"])
@@ -559,7 +561,7 @@ def test_colours_are_converted_some_rows_at_once(monkeypatch, name):
 
     monkeypatch.setattr(Image, "fromarray", seen)
     monkeypatch.setattr(dicom, "ROWS_AT_ONCE", 10)
-    decode(KNOWN[name][0], LIMIT, 32)
+    decode(KNOWN[name][0], LIMIT)[0]
     assert sizes == [10, 10, 10, 10, 8, 0]
 
 
@@ -576,7 +578,7 @@ def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
     frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x07" * 500_000  # 64 MB of sevens
     tracemalloc.start()
     try:
-        image = decode(encapsulated(frame, uid.RLELossless, RAMP), LIMIT, 32)
+        image = decode(encapsulated(frame, uid.RLELossless, RAMP), LIMIT)[0]
         assert np.unique(np.asarray(image)).tolist() == [7]
     finally:
         _, peak = tracemalloc.get_traced_memory()
@@ -637,7 +639,7 @@ def test_a_character_set_is_limited_in_an_implicit_file_too(monkeypatch, length)
 def test_ordinary_character_sets_are_taken(name):
     explicit = before_the_pixels(element(CHARACTER_SET, "CS", name))
     implicit = before_the_pixels(element(CHARACTER_SET, None, name), dicom_file(RAMP, IMPLICIT))
-    assert [decode(data, LIMIT, 32).size for data in (explicit, implicit)] == [(64, 48)] * 2
+    assert [decode(data, LIMIT)[0].size for data in (explicit, implicit)] == [(64, 48)] * 2
 
 
 @pytest.mark.parametrize(
@@ -661,7 +663,7 @@ def test_a_modality_lut_of_undefined_length_learns_that_samples_are_signed():
     table = element(DESCRIPTOR, None, struct.pack("<Hhh", 4096, -2048, 12))
     table += element(LUT_DATA, None, np.arange(4096).astype("<u2").tobytes())
     more = element((0x0028, 0x3000), None, item_of(table) + END_OF_SEQUENCE, undefined=True)
-    assert np.max(np.abs(np.asarray(decode(before_the_pixels(more, data), LIMIT, 32)).astype(int) - RAMP)) <= 1
+    assert np.max(np.abs(np.asarray(decode(before_the_pixels(more, data), LIMIT)[0]).astype(int) - RAMP)) <= 1
 
 
 def test_empty_items_are_not_read_to_their_end(monkeypatch):
@@ -674,7 +676,7 @@ def test_empty_items_are_not_read_to_their_end(monkeypatch):
 @pytest.mark.parametrize("name", KNOWN)
 def test_ordinary_files_take_far_fewer_reads_than_are_allowed(monkeypatch, name):
     monkeypatch.setattr(dicom._Source.__init__, "__defaults__", (dicom.MAX_SEQUENCE_READS // 4,))
-    assert decode(KNOWN[name][0], LIMIT, 32).size == (64, 48)
+    assert decode(KNOWN[name][0], LIMIT)[0].size == (64, 48)
 
 
 @pytest.mark.parametrize("name", ["12 bits", "a VOI LUT", "RLE of 12 bits", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
@@ -685,8 +687,8 @@ def test_damaged_bytes_give_an_image_or_a_refusal_and_nothing_else(name):
         damaged = bytearray(data)
         for place in random.integers(132, len(data), 4):
             damaged[place] = random.integers(256)
-        with suppress(DicomError):
-            assert decode(bytes(damaged), LIMIT, 32).mode in ("L", "RGB")
+        with suppress(ImageError):
+            assert decode(bytes(damaged), LIMIT)[0].mode in ("L", "RGB")
 
 
 # -- what stays inside --------------------------------------------------------------------------------------------
@@ -722,8 +724,8 @@ def test_no_warning_log_or_exception_quotes_the_file(caplog, recwarn):
 def everything_said(data):
     """The traceback and the facts of the refusal, if the file is refused."""
     try:
-        decode(data, LIMIT, 32)
-    except DicomError as error:
+        decode(data, LIMIT)[0]
+    except ImageError as error:
         return [*traceback.format_exception(error), repr(error.facts)]
     return []
 
@@ -801,4 +803,4 @@ def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bit
 def test_every_row_of_a_tall_film_is_looked_up():
     tall = np.random.default_rng(0).integers(0, 4096, (3 * dicom.ROWS_AT_ONCE + 5, 40)).astype(np.uint16)
     film = dicom_file(tall, **TWELVE, WindowCenter=2000, WindowWidth=3000)
-    assert np.array_equal(np.asarray(decode(film, LIMIT, 32)), windowed(2000, 3000, tall))
+    assert np.array_equal(np.asarray(decode(film, LIMIT)[0]), windowed(2000, 3000, tall))

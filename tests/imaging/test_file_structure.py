@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import decode
-from imaging.file_structure import StructureError, check_structure
-from preprocessing import ImageError
+from imaging.file_structure import check_structure
+from preprocessing import ImageError, decode
 from tests.support.hostile import chunk, pages_that_share_tags, small_png, tiff, tiff_of
 from tests.support.phantoms import encoded, phantom
 
@@ -65,7 +64,7 @@ LABORIOUS = {
 @pytest.mark.parametrize("name", LABORIOUS)
 def test_a_file_that_would_be_long_to_read_is_refused_before_pillow_sees_it(name, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked to read it"))
-    with pytest.raises(StructureError) as refused:
+    with pytest.raises(ImageError) as refused:
         decode(LABORIOUS[name], LIMIT)
     assert refused.value.code == "unreadable_image"
 
@@ -117,5 +116,5 @@ def test_headers_cut_anywhere_are_no_fault_of_ours():
         for cut in np.linspace(4, min(len(data), 2_000), 40, dtype=int).tolist():
             try:
                 check_structure(data[:cut])
-            except StructureError:
+            except ImageError:
                 continue

@@ -131,7 +131,7 @@ def test_rare_kinds_are_drawn_more_often_than_their_share():
 
 def test_prepared_pixels_are_those_that_the_service_computes(folder):
     entry = read_manifest(folder)[0]
-    served = prepare(decode(entry.path.read_bytes(), 10**6), (64, 64), 1, "unit", "letterbox")[0]
+    served = prepare(decode(entry.path.read_bytes(), 10**6)[0], (64, 64), 1, "unit", "letterbox")[0]
     cached = prepare_image(entry, PLAIN, (64, 64)).astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(cached, served)
 
