@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.http import HTTP_STATUS_CODES
 
 import explanation
-from config import Config, ConfigError, read_config, unknown_variables
+from config import LOGGER, VERSION, Config, ConfigError, available_cores, read_config, unknown_variables
 from inference.compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
 from inference.inspection import ModelError, ModelFile, inspect_model
 from inference.keras_engine import RebuildError, load_keras
@@ -31,14 +31,13 @@ from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Ou
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode, is_blank, prepare
 from web import openapi, pages
-from web.admission import Admission, AdmissionError, available_cores
-from web.logs import LOGGER, configure_logs
+from web.admission import Admission, AdmissionError
+from web.logs import configure_logs
 from web.messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from web.metrics import CONTENT_TYPE, Metrics
 from web.server import SHED_HEADER, BodyLimits, Server, ServerError, bind, keep_memory_flat
 from web.uploads import RAW_TYPES, StrictRequest, UploadError, checked, one_image, several_images
 
-VERSION: Final = "0.1.0"
 MAX_FORM_PARTS: Final = 8
 MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts the piece that it reads too
 ALWAYS_ANSWERED: Final = ("health",)
@@ -84,7 +83,7 @@ def create_app(config: Config, service: Service) -> Flask:
     """Build the application around its settings and a service whose classifier may arrive later."""
     app = Flask(__name__)
     app.request_class = StrictRequest
-    admission = Admission(places(config), config.max_queue, config.deadline_seconds)
+    admission = Admission(config.slots, config.max_queue, config.deadline_seconds)
     app.config.update(
         BONE=config,
         SERVICE=service,
@@ -113,11 +112,6 @@ def create_app(config: Config, service: Service) -> Flask:
     app.post("/predict/batch")(predict_batch)
     app.register_error_handler(Exception, problem)
     return app
-
-
-def places(config: Config) -> int:
-    """Return how many images are worked on at once: as set, or one for each core."""
-    return config.max_in_flight or available_cores()
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
@@ -528,7 +522,7 @@ def serve(config: Config) -> int:
     server = Server(
         app,
         listener,
-        threads=places(config) + config.max_queue + SPARE_THREADS,
+        threads=config.slots + config.max_queue + SPARE_THREADS,
         body_limits=BodyLimits(config.max_body_bytes, {"/predict/batch": config.max_batch_bytes}),
         drain_seconds=config.drain_seconds,
         on_drain=service.drain,

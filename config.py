@@ -1,16 +1,19 @@
 """Every setting: its variable, default, range and unit. Read once, at start-up."""
 
 import difflib
+import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+VERSION: Final = "0.1.0"
+LOGGER: Final = "bone"  # the name of the service's logger
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
 LARGEST_IN_A_BATCH: Final = 5  # images of the largest size that a batch may hold together; more small ones fit
 PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check speaks first
-
 
 # Nothing else: flask-cors would read a * within an origin as a pattern, and let in what nobody meant.
 _ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
@@ -44,6 +47,11 @@ class Config:
     max_queue: int
     deadline_seconds: float
     drain_seconds: float
+
+    @property
+    def slots(self) -> int:
+        """Return how many images are worked on at once: as set, or one per core."""
+        return self.max_in_flight or available_cores()
 
     @property
     def max_body_bytes(self) -> int:
@@ -206,6 +214,16 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     known = [setting.variable for setting in SETTINGS]
     strangers = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
     return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None) for name in strangers}
+
+
+def available_cores() -> int:
+    """Return how many processors this process may use, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup of version 2, or no limit («max»)
+        return cores
 
 
 def _read(setting: Setting, environment: Mapping[str, str]) -> Any:

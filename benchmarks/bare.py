@@ -18,10 +18,9 @@ from benchmarks.children import environment
 from benchmarks.films import read, write
 from benchmarks.machine import ROOT
 from benchmarks.rates import Rate, throughput
-from config import read_config
+from config import available_cores, read_config
 from model_loader import Classifier
 from preprocessing import prepare
-from web.admission import available_cores
 
 MAX_PIXELS: Final = 50_000_000
 

@@ -20,8 +20,8 @@ from benchmarks import machine
 from benchmarks.children import last_line
 from benchmarks.rates import lone, throughput
 from benchmarks.runtimes import FILES, OPENERS, REFERENCE, Images, build
+from config import available_cores
 from tests.support.phantoms import phantom
-from web.admission import available_cores
 
 RESULT: Final = FILES.parent / "engines.json"
 MODULE: Final = "benchmarks.engines"

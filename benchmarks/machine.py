@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from web.admission import available_cores
+from config import available_cores
 
 ROOT = Path(__file__).parents[1]
 PIN = re.compile(r"^([\w.-]+)==([\w.]+)$", re.MULTILINE)

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from app import VERSION
 from bulk.inputs import InputError, Inputs, find_inputs
 from bulk.journal import Journal, JournalError
 from bulk.local import WorkerError, score_locally
 from bulk.progress import Progress
 from bulk.scoring import Row
 from bulk.table import TableError, check_table, write_table
-from config import Config, ConfigError, read_config
+from config import VERSION, Config, ConfigError, available_cores, read_config
 from inference.inspection import ModelError, inspect_model
-from web.admission import available_cores
 
 DECIDING = (
     "class_names threshold scaling resize input_size max_pixels max_upload_bytes".split()

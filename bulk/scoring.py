@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app import classify, load
-from config import Config
+from config import LOGGER, Config
 from prediction import OutputError, answer
 from preprocessing import ImageError, decode
-from web.logs import LOGGER
 
 PROBABILITY: Final = "probability_"
 Row = dict[str, Any]

@@ -22,7 +22,6 @@ KNOWN_EXCEPTIONS: set[tuple[str, str]] = {  # imports that do not point down yet
     ("benchmarks", "web"),
     ("bulk", "app"),
     ("bulk", "inference"),
-    ("bulk", "web"),
 }
 
 

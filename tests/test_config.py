@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from config import SETTINGS, ConfigError, read_config, unknown_variables
+from config import SETTINGS, ConfigError, available_cores, read_config, unknown_variables
 
 
 def test_without_variables_the_defaults_of_the_contract_hold():
@@ -84,3 +84,9 @@ def test_a_misspelt_variable_is_reported_with_the_one_it_resembles():
         "BONE_PROT": "BONE_PORT",
         "BONE_XYZ": None,
     }
+
+
+def test_an_image_is_worked_on_by_each_core_unless_a_number_is_set():
+    assert available_cores() >= 1
+    assert read_config({}).slots == available_cores()
+    assert read_config({"BONE_MAX_IN_FLIGHT": "3"}).slots == 3

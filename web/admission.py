@@ -1,13 +1,11 @@
 """Who may use the processor now, who waits for it, and who is refused: a bounded number in flight, a bounded queue."""
 
 import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 SMOOTHING: Final = 0.1  # weight of the newest service time in the running mean
@@ -102,13 +100,3 @@ class Admission:
                 self._working -= 1
                 if self._working == 0:
                     self._idle.set()
-
-
-def available_cores() -> int:
-    """Return how many processors this process may use: its affinity, and a container's quota of processor time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup of the second version, or no limit («max»)
-        return cores

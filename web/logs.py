@@ -7,7 +7,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
-LOGGER: Final = "bone"
+from config import LOGGER
+
 KEPT_LINES: Final = 10_000  # while nobody reads the log; the oldest go first
 _FIELDS: Final = ("requestId", "method", "route", "status", "ms", "bytes", "outcome")
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from web.admission import Admission, AdmissionError, available_cores
+from web.admission import Admission, AdmissionError
 
 MOMENT = 0.05
 
@@ -122,7 +122,3 @@ def test_no_place_is_lost_when_many_come_go_and_give_up():
     assert {outcome for outcome in outcomes if isinstance(outcome, str)} <= {"overloaded", "deadline_exceeded"}
     assert max(outcome for outcome in outcomes if isinstance(outcome, int)) <= 3
     assert (admission.working, admission.waiting) == (0, 0)
-
-
-def test_at_least_one_core_is_there():
-    assert available_cores() >= 1
