@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from werkzeug.http import HTTP_STATUS_CODES
 
 import explanation
-from config import LOGGER, VERSION, Config, ConfigError, available_cores, read_config, unknown_variables
-from inference.compiled_engine import CompileError, ModelSource, UnfitError, import_litert, load_compiled
-from inference.inspection import ModelError, ModelFile, inspect_model
-from inference.keras_engine import RebuildError, load_keras
-from model_loader import VARIABLES, Classifier, Images, MisfitError, Network, Outputs, load_classifier, resolve
+from config import LOGGER, VERSION, Config, ConfigError, read_config, unknown_variables
+from model_loader import VARIABLES, Classifier, Images, ModelError, Outputs, inspect, load
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode, is_blank, prepare
 from web import openapi, pages
@@ -459,39 +456,6 @@ def _language() -> Language:
     return cast("Language", asked) if asked in ("es", "en") else _config().language
 
 
-def load(config: Config, cores: int | None = None) -> Classifier:
-    """Inspect and load the model that the settings name, for all cores or so many. Raise ModelError, MisfitError."""
-    if config.engine != "tensorflow":
-        threading.Thread(target=import_litert, daemon=True).start()  # while the file is looked into
-    file = inspect_model(config.model_path, config.cache_path)
-    chosen = {name: getattr(config, name) for name in VARIABLES}
-    try:
-        network = _open_network(config, file, chosen, cores or available_cores())
-        classifier = load_classifier(
-            config.model_path, network, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
-        )
-    except (MisfitError, RebuildError, CompileError, UnfitError) as error:
-        raise MisfitError(f"{config.model_path} cannot be used: {error}") from error
-    if classifier.settings["threshold"].source == "default":
-        logger.warning("The threshold %g is the default and was not chosen for this model.", classifier.threshold)
-    return classifier
-
-
-def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], cores: int) -> Network:
-    """Take the engine that the settings name; of themselves the compiled one, and Keras where that cannot be had."""
-    if config.engine != "tensorflow":
-        side = resolve("input_size", file.attributes, chosen).value or 0
-        high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
-        source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
-        try:
-            return load_compiled(source, config.cache_path, cores)
-        except CompileError as error:
-            if config.engine == "compiled":
-                raise
-            logger.warning("The network runs on TensorFlow: %s.", error)
-    return load_keras(config.model_path, file.keras_version)
-
-
 def main(arguments: list[str]) -> int:
     """Serve, or check a model file; return the exit code. What stops the start is said in one sentence on stderr."""
     try:
@@ -504,7 +468,7 @@ def main(arguments: list[str]) -> int:
             case _:
                 print("Usage: python app.py, to serve, or python app.py check FILE.", file=sys.stderr)
                 return 2
-    except (ConfigError, ServerError, ModelError, MisfitError) as error:
+    except (ConfigError, ServerError, ModelError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -535,8 +499,8 @@ def serve(config: Config) -> int:
 
 
 def check(config: Config) -> int:
-    """Say in plain words what the model file is and how it would be served. Raise ModelError or MisfitError."""
-    file = inspect_model(config.model_path)
+    """Say in plain words what the model file is and how it would be served. Raise ModelError."""
+    file = inspect(config)
     print(f"{config.model_path}: written by Keras {file.keras_version}, {len(file.layers)} kinds of layer:")
     print(f"  {', '.join(sorted(file.layers))}")
     classifier = load(config)
@@ -554,7 +518,7 @@ def _load_into(service: Service, config: Config, server: Server) -> None:
     started = time.perf_counter()
     try:
         service.classifier = load(config)
-    except (ModelError, MisfitError) as error:
+    except ModelError as error:
         print(error, file=sys.stderr)
         server.stop(1)
     except Exception:

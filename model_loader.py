@@ -1,6 +1,8 @@
 """A loaded network and what its .h5 states -> a Classifier: settings resolved, outputs verified, warmed."""
 
 import json
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,11 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from config import LOGGER, Config, available_cores
+from inference.compiled_engine import ModelSource, import_litert, load_compiled
+from inference.inspection import ModelError, ModelFile, inspect_model
+from inference.keras_engine import load_keras
 
 Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
@@ -32,10 +39,9 @@ VARIABLES: Final[Mapping[str, str]] = {
     "resize": "BONE_RESIZE",
     "input_size": "BONE_INPUT_SIZE",
 }
+__all__ = ["VARIABLES", "Classifier", "Images", "ModelError", "ModelFile", "Outputs", "Setting", "inspect", "load"]
 
-
-class MisfitError(Exception):
-    """A model that does not fit this service; the message is one sentence: what is wrong, what would be right."""
+logger = logging.getLogger(f"{LOGGER}.model")
 
 
 class Setting(NamedTuple):
@@ -122,12 +128,65 @@ class Network(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def input_shape(self) -> Shape: ...  # noqa: D102
+    def input_shape(self) -> Shape: ...
     @property
-    def output_shapes(self) -> tuple[Shape, ...]: ...  # noqa: D102
-    def __call__(self, images: Images) -> list[NDArray[np.float32]]: ...  # noqa: D102
+    def output_shapes(self) -> tuple[Shape, ...]: ...
+    def __call__(self, images: Images) -> list[NDArray[np.float32]]: ...
+
+
+def inspect(config: Config) -> ModelFile:
+    """Return what the model file is and states, without loading it. Raise ModelError."""
+    try:
+        return inspect_model(config.model_path, config.cache_path)
+    except ModelError as error:
+        raise _named(config.model_path, error) from error
+
+
+def load(config: Config, cores: int | None = None) -> Classifier:
+    """Return the model that the settings name, verified and warmed up, for that many cores or all. Raise ModelError."""
+    if config.engine != "tensorflow":
+        threading.Thread(target=import_litert, daemon=True).start()  # while the file is inspected
+    file = inspect(config)
+    chosen = {name: getattr(config, name) for name in VARIABLES}
+    try:
+        network = _open_network(config, file, chosen, cores or available_cores())
+        classifier = load_classifier(
+            config.model_path, network, file.attributes, chosen, keras_version=file.keras_version, sha256=file.sha256
+        )
+    except ModelError as error:
+        raise _named(config.model_path, error) from error
+    if classifier.settings["threshold"].source == "default":
+        logger.warning("The threshold %g is the default and was not chosen for this model.", classifier.threshold)
+    return classifier
+
+
+def _named(path: Path, error: ModelError) -> ModelError:
+    return ModelError(f"{path} cannot be used: {error}")
+
+
+def _open_network(config: Config, file: ModelFile, chosen: Mapping[str, Any], cores: int) -> Network:
+    """Open the engine that the settings name; for `auto` the compiled one, and Keras where that one cannot serve."""
+    if config.engine == "tensorflow":
+        return _open_keras(config.model_path, file.keras_version)
+    side = resolve("input_size", file.attributes, chosen).value or 0
+    high = 255 if resolve("scaling", file.attributes, chosen).value == "none" else 1
+    source = ModelSource(config.model_path, file.sha256, file.keras_version, side, high)
+    try:
+        return load_compiled(source, config.cache_path, cores)
+    except ModelError as error:
+        if config.engine == "compiled" or not error.keras_may_serve:
+            raise
+        logger.warning("The network runs on TensorFlow: %s", error)
+    return _open_keras(config.model_path, file.keras_version)
+
+
+def _open_keras(path: Path, keras_version: str) -> Network:
+    try:
+        return load_keras(path, keras_version)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
 
 
 def load_classifier(
@@ -139,7 +198,7 @@ def load_classifier(
     keras_version: str,
     sha256: str,
 ) -> Classifier:
-    """Join a network with the settings of its file, and verify it. Raise MisfitError.
+    """Join a network with the settings of its file, and verify it. Raise ModelError.
 
     `stated` holds the file's attributes without their prefix, `chosen` what the environment sets, by the same names
     (None: not set). The network must give its golden outputs within 1e-3; without golden ones, zeros, ones
@@ -186,7 +245,7 @@ def _predictor(run: Callable[[Images], list[NDArray[np.float32]]], *, sigmoid: b
 
 
 def resolve(name: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> Setting:
-    """Take a setting from the environment, else from the file, else its default. Raise MisfitError."""
+    """Take a setting from the environment, else from the file, else its default. Raise ModelError."""
     if chosen.get(name) is not None:
         return Setting(chosen[name], "environment")
     if name in stated:
@@ -195,7 +254,7 @@ def resolve(name: str, stated: Mapping[str, Any], chosen: Mapping[str, Any]) -> 
 
 
 def _parse(name: str, value: Any) -> Any:
-    """Read an attribute of the file. Raise MisfitError."""
+    """Read an attribute of the file. Raise ModelError."""
     parsers: dict[str, tuple[Callable[[Any], Any], str]] = {
         "class_names": (_parse_names, "two or more different names with commas between them"),
         "threshold": (_parse_share, "a number from 0 to 1"),
@@ -207,7 +266,7 @@ def _parse(name: str, value: Any) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, AttributeError, OverflowError):
-        raise MisfitError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.") from None
+        raise ModelError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.") from None
 
 
 def _parse_names(value: str) -> tuple[str, ...]:
@@ -298,11 +357,11 @@ def _read_golden(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
             )
             return inputs[()], outputs[()]
         except (KeyError, TypeError, AttributeError):
-            raise MisfitError("its group bone_golden must hold the data sets inputs and outputs.") from None
+            raise ModelError("its group bone_golden must hold the data sets inputs and outputs.") from None
 
 
 def _inputs_to_verify(classifier: Classifier, golden: tuple[NDArray[Any], NDArray[Any]] | None) -> Images:
-    """Return the golden inputs, or else zeros, ones and noise, as the network expects them. Raise MisfitError."""
+    """Return the golden inputs, or else zeros, ones and noise, as the network expects them. Raise ModelError."""
     shape = (*classifier.input_size, classifier.channels)
     if golden is None:
         noise = np.random.default_rng(0).integers(0, 256, shape)
@@ -322,7 +381,7 @@ def _check_probabilities(probabilities: NDArray[np.float32]) -> None:
     _require(bool(np.all(np.isfinite(probabilities))), "its outputs are not finite; its weights are damaged.")
     _require(
         bool(np.all(probabilities >= -NEGLIGIBLE) and np.all(np.abs(sums - 1) <= SUM_TOLERANCE)),
-        f"its outputs are no probabilities (they add up to {sums[np.argmax(np.abs(sums - 1))]:.3g}); "
+        f"its outputs are not probabilities (they add up to {sums[np.argmax(np.abs(sums - 1))]:.3g}); "
         "end it with a softmax over the classes, or a sigmoid for two.",
     )
 
@@ -344,7 +403,7 @@ def _check_golden(probabilities: NDArray[np.float32], expected: NDArray[Any]) ->
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise MisfitError(message)
+        raise ModelError(message)
 
 
 def _camel(name: str) -> str:

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from app import decode, load
 from benchmarks.children import environment
 from benchmarks.films import read, write
 from benchmarks.machine import ROOT
 from benchmarks.rates import Rate, throughput
 from config import available_cores, read_config
-from model_loader import Classifier
-from preprocessing import prepare
+from model_loader import Classifier, load
+from preprocessing import decode, prepare
 
 MAX_PIXELS: Final = 50_000_000
 

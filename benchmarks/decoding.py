@@ -29,13 +29,12 @@ from werkzeug.test import EnvironBuilder
 
 import app
 import preprocessing
-from app import decode, load
 from benchmarks.radiographs import sample
 from config import read_config
 from imaging import dicom
-from model_loader import Classifier, Outputs
+from model_loader import Classifier, Outputs, load
 from prediction import judge
-from preprocessing import content_of, is_blank, prepare
+from preprocessing import content_of, decode, is_blank, prepare
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
 from web import uploads

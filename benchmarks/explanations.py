@@ -24,12 +24,12 @@ import numpy as np
 import requests
 
 import explanation
-from app import classify, decode, load
+from app import classify
 from benchmarks.machine import ROOT
 from benchmarks.service import RunningServer, serving
 from config import read_config
-from model_loader import Classifier, Outputs
-from preprocessing import content_of, prepare
+from model_loader import Classifier, Outputs, load
+from preprocessing import content_of, decode, prepare
 from tests.support.phantoms import encoded, phantom
 from training.heatmap import is_at_box
 from training.manifest import Entry, read_manifest

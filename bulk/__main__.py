@@ -15,7 +15,7 @@ from bulk.progress import Progress
 from bulk.scoring import Row
 from bulk.table import TableError, check_table, write_table
 from config import VERSION, Config, ConfigError, available_cores, read_config
-from inference.inspection import ModelError, inspect_model
+from model_loader import ModelError, inspect
 
 DECIDING = (
     "class_names threshold scaling resize input_size max_pixels max_upload_bytes".split()
@@ -72,7 +72,7 @@ def _made_with(config: Config, folder: Path) -> dict[str, Any]:
     settings = {name: getattr(config, name) for name in DECIDING}
     return settings | {
         "version": VERSION,
-        "sha256": inspect_model(config.model_path).sha256,
+        "sha256": inspect(config).sha256,
         "folder": str(folder.resolve()),
     }
 

@@ -5,8 +5,9 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from app import classify, load
+from app import classify
 from config import LOGGER, Config
+from model_loader import load
 from prediction import OutputError, answer
 from preprocessing import ImageError, decode
 
@@ -15,7 +16,7 @@ Row = dict[str, Any]
 
 
 class Scorer:
-    """A network on one core, and the limits of the service. Raises ModelError or MisfitError."""
+    """A network on one core, and the limits of the service. Raises ModelError."""
 
     def __init__(self, config: Config) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\b")  # as the service does: decode mends or refuses

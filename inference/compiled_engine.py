@@ -24,6 +24,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from config import LOGGER
+from inference.inspection import ModelError
+
 Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
 Call = Callable[[Images], list[NDArray[np.float32]]]
@@ -35,15 +38,7 @@ KEPT: Final = 4  # entries in the cache; older ones are removed
 _UNFIT: Final = 3  # exit codes of the child
 _UNFAITHFUL: Final = 4
 
-logger = logging.getLogger("bone.engine")
-
-
-class CompileError(Exception):
-    """A network that cannot be had in compiled form; the message is a sentence that says why."""
-
-
-class UnfitError(Exception):
-    """A model that cannot be served here in any form; the message is one sentence."""
+logger = logging.getLogger(f"{LOGGER}.engine")
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,7 @@ def import_litert() -> Any:
 
 
 def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwork:
-    """Take the compiled network from the cache, else compile it and put it there. Raise CompileError or UnfitError."""
+    """Take the compiled network from the cache, else compile it and put it there. Raise ModelError."""
     entry = cache / f"network-{source.key}.zip"
     try:
         return CompiledNetwork(_read(entry), cores)
@@ -165,7 +160,7 @@ def load_compiled(source: ModelSource, cache: Path, cores: int) -> CompiledNetwo
     try:
         network = CompiledNetwork(unpack(archive), cores)
     except Exception as error:
-        raise CompileError(f"what was compiled cannot be run: {error}") from error
+        raise ModelError(f"what was compiled cannot be run: {error}.", keras_may_serve=True) from error
     _keep(entry, archive)
     return network
 
@@ -196,19 +191,20 @@ def unpack(archive: bytes) -> Parts:
 def _compile(source: ModelSource) -> bytes:
     """Let a child process compile the network, so that TensorFlow's memory and seconds are spent elsewhere."""
     if _installed("tensorflow") is None:
-        raise UnfitError("it was not compiled for this installation, and TensorFlow, which could, is not installed")
+        raise ModelError("it was not compiled for this installation; install TensorFlow, which compiles it.")
     arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
     except subprocess.TimeoutExpired:
-        raise CompileError(f"compiling it took over {TIMEOUT_SECONDS} s") from None
+        raise ModelError(f"compiling it took over {TIMEOUT_SECONDS} s.", keras_may_serve=True) from None
     if child.returncode == _UNFIT:
-        raise UnfitError(child.stdout.decode().strip())
+        raise ModelError(child.stdout.decode().strip())
     if child.returncode != 0:
         said = child.stdout if child.returncode == _UNFAITHFUL else child.stderr
         lines = said.decode(errors="replace").split("\n")
-        raise CompileError(next((line[:300] for line in reversed(lines) if line.strip()), "the compiler was killed"))
+        reason = next((line[:300] for line in reversed(lines) if line.strip()), "the compiler was killed")
+        raise ModelError(f"it cannot be compiled ({reason}).", keras_may_serve=True)
     return child.stdout
 
 

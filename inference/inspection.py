@@ -73,7 +73,14 @@ FILTERS: Final = frozenset({1, 2, 3, 32000})  # gzip, shuffle, fletcher32, lzf: 
 
 
 class ModelError(Exception):
-    """A model file that cannot be used; the message is one sentence that says what is wrong and what would be right."""
+    """A model that cannot be served; the message is one sentence: what is wrong and what would be right.
+
+    `keras_may_serve` is true where the compiled engine alone cannot run it.
+    """
+
+    def __init__(self, message: str, *, keras_may_serve: bool = False) -> None:
+        super().__init__(message)
+        self.keras_may_serve = keras_may_serve
 
 
 @dataclass(frozen=True)
@@ -131,20 +138,20 @@ def _inspect_in_child(path: Path) -> dict[str, Any]:
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
     except subprocess.TimeoutExpired:
-        raise ModelError(f"{path} cannot be used: looking into it took over {TIMEOUT_SECONDS} s.") from None
+        raise ModelError(f"looking into it took over {TIMEOUT_SECONDS} s.") from None
     if child.returncode == _REFUSED:
-        raise ModelError(f"{path} cannot be used: {child.stdout.decode()}")
+        raise ModelError(child.stdout.decode())
     if child.returncode != 0:
-        raise ModelError(f"{path} cannot be used: it is no HDF5 file that can be read; save the model as .h5 again.")
+        raise ModelError("it is not an HDF5 file that can be read; save the model as .h5 again.")
     return cast("dict[str, Any]", json.loads(child.stdout))
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Look into the file in this process. Raise ModelError whose message goes on from «… cannot be used: »."""
+    """Look into the file in this process. Raise ModelError."""
     _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
     _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
     sha256 = _check_sha256(path)
-    _require(h5py.is_hdf5(path), "it is no HDF5 file; save the model with model.save('name.h5').")
+    _require(h5py.is_hdf5(path), "it is not an HDF5 file; save the model with model.save('name.h5').")
     _check_suffix(path)
     with h5py.File(path, "r") as file:
         _check_objects(file)

@@ -28,10 +28,6 @@ UNFIT: Final = 3  # exit codes of the child
 UNFAITHFUL: Final = 4
 
 
-class RebuildError(Exception):
-    """A file that Keras cannot turn into a network of one image in, probabilities out; the message is one sentence."""
-
-
 @dataclass(frozen=True)
 class KerasNetwork:
     """A traced network. Shapes are those of the file, None where any size will do; outputs in the order that counts."""
@@ -49,7 +45,7 @@ class KerasNetwork:
 
 
 def load_keras(path: Path, keras_version: str) -> KerasNetwork:
-    """Load with Keras 3; a file of Keras 2 that it cannot read, with Keras 2. Raise RebuildError."""
+    """Load with Keras 3, or with Keras 2 what Keras 3 cannot read. Raise ValueError: what does not fit."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras  # noqa: PLC0415 takes seconds and 500 MB: only where a network is loaded
@@ -72,9 +68,9 @@ def _load_keras_2(path: Path, keras_version: str) -> Any:
         raise _unloadable(keras_version, error) from error
 
 
-def _unloadable(keras_version: str, error: Exception) -> RebuildError:
+def _unloadable(keras_version: str, error: Exception) -> ValueError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-    return RebuildError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
+    return ValueError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
 
 
 def _understand(model: Any) -> KerasNetwork:
@@ -112,7 +108,7 @@ def _trace(model: Any, wanted: Sequence[int], shape: Shape) -> Traced:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise RebuildError(message)
+        raise ValueError(message)
 
 
 def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> float:
@@ -180,7 +176,7 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
     """Return 0 and the compiled network, or UNFIT or UNFAITHFUL and a sentence."""
     try:
         network = load_keras(path, keras_version)
-    except RebuildError as error:
+    except ValueError as error:
         return UNFIT, str(error).encode()
     height, width, channels = (length or side for length in network.input_shape[1:])
     if not height or not width:

@@ -21,7 +21,6 @@ KNOWN_EXCEPTIONS: set[tuple[str, str]] = {  # imports that do not point down yet
     ("benchmarks", "training"),
     ("benchmarks", "web"),
     ("bulk", "app"),
-    ("bulk", "inference"),
 }
 
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import requests
 
-from app import load
 from benchmarks.service import serving
 from config import read_config
 from inference import compiled_engine
-from inference.compiled_engine import CompileError, ModelSource, UnfitError, load_compiled
-from model_loader import MisfitError
+from inference.compiled_engine import ModelSource, load_compiled
+from model_loader import ModelError, load
 from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
 
@@ -182,8 +181,8 @@ def test_a_network_that_cannot_be_compiled_runs_on_tensorflow_unless_compiled_is
     compiler_that(monkeypatch, tmp_path, "import sys; sys.exit('no rule for this layer')")
     settings = {"BONE_MODEL_PATH": str(brightness_file), "BONE_CACHE_DIR": str(tmp_path / "cache")}
     assert load(read_config(settings)).engine == "tensorflow"
-    assert "The network runs on TensorFlow: no rule for this layer." in caplog.text
-    with pytest.raises(MisfitError, match="cannot be used: no rule for this layer"):
+    assert "The network runs on TensorFlow: it cannot be compiled (no rule for this layer)." in caplog.text
+    with pytest.raises(ModelError, match=r"cannot be compiled \(no rule for this layer"):
         load(read_config(settings | {"BONE_ENGINE": "compiled"}))
 
 
@@ -191,20 +190,20 @@ def test_a_compiler_that_hangs_is_given_up(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "import time; time.sleep(60)")
     monkeypatch.setattr(compiled_engine, "TIMEOUT_SECONDS", 1)
     started = time.monotonic()
-    with pytest.raises(CompileError, match="took over 1 s"):
+    with pytest.raises(ModelError, match="took over 1 s"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
     assert time.monotonic() - started < 10
 
 
 def test_what_fits_no_engine_is_told_apart(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "import sys; print('it must have one input'); sys.exit(3)")
-    with pytest.raises(UnfitError, match=r"^it must have one input$"):
+    with pytest.raises(ModelError, match=r"^it must have one input$"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
 
 
 def test_rubbish_from_the_compiler_is_never_used(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "print('no zip file')")
-    with pytest.raises(CompileError, match="what was compiled cannot be run"):
+    with pytest.raises(ModelError, match="what was compiled cannot be run"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
     assert not (tmp_path / "cache").exists()
 
@@ -212,7 +211,7 @@ def test_rubbish_from_the_compiler_is_never_used(tmp_path, monkeypatch):
 def test_without_tensorflow_another_model_is_refused_with_what_would_be_right(brightness_file, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_engine, "_installed", lambda name: None)
     settings = {"BONE_MODEL_PATH": str(brightness_file), "BONE_CACHE_DIR": str(tmp_path)}
-    with pytest.raises(MisfitError, match="was not compiled for this installation, and TensorFlow"):
+    with pytest.raises(ModelError, match="was not compiled for this installation; install TensorFlow"):
         load(read_config(settings))
 
 
@@ -222,9 +221,7 @@ def test_the_serving_process_holds_no_tensorflow(shipped_server):
     answer = requests.post(shipped_server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
     assert answer.status_code == 200
     assert "tensorflow" not in Path(f"/proc/{shipped_server.process.pid}/maps").read_text(encoding="utf-8")
-    code = (
-        "import sys; from app import load; from config import read_config; load(read_config({})); print(*sys.modules)"
-    )
+    code = "import sys, config, model_loader; model_loader.load(config.read_config({})); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from app import load
 from benchmarks.service import serving
 from config import read_config
-from inference.inspection import ModelError, inspect_model, read_model_file
-from model_loader import MisfitError
+from inference.inspection import inspect_model, read_model_file
+from model_loader import ModelError, load
 
 
 @pytest.fixture(scope="module")
@@ -321,13 +320,13 @@ HOSTILE = {
     "references": (in_weights(references), "of a kind that no model has"),
     "compression by a plug-in": (in_weights(strange_filter), "compressed in a way"),
     "threshold that is a list": (array_attribute, "bone_threshold is no single string or number"),
-    "empty file": (bytes_of(b""), "no HDF5 file"),
-    "text": (bytes_of(b"import os\n" * 1000), "no HDF5 file"),
-    "signature alone": (bytes_of(b"\x89HDF\r\n\x1a\n"), "no HDF5 file"),
-    "truncated file": (truncated, "no HDF5 file"),
+    "empty file": (bytes_of(b""), "not an HDF5 file"),
+    "text": (bytes_of(b"import os\n" * 1000), "not an HDF5 file"),
+    "signature alone": (bytes_of(b"\x89HDF\r\n\x1a\n"), "not an HDF5 file"),
+    "truncated file": (truncated, "not an HDF5 file"),
     "flipped bits": (flipped, ""),
-    "pickle": (pickled, "no HDF5 file"),
-    ".keras archive": (keras_archive, "no HDF5 file"),
+    "pickle": (pickled, "not an HDF5 file"),
+    ".keras archive": (keras_archive, "not an HDF5 file"),
 }
 
 
@@ -348,13 +347,13 @@ def test_a_hostile_file_is_refused_with_a_sentence_and_nothing_of_it_runs(name, 
 )
 def test_a_description_that_makes_no_sense_is_refused(file, text):
     whole_config(text)(file, None)
-    with pytest.raises(MisfitError, match="Keras cannot rebuild it"):
+    with pytest.raises(ModelError, match="Keras cannot rebuild it"):
         load(read_config({"BONE_MODEL_PATH": str(file)}))
 
 
 def test_an_activation_that_keras_does_not_know_is_refused(file):
     set_in_layer("activation", "os.system")(file, None)
-    with pytest.raises(MisfitError, match="Keras cannot rebuild it"):
+    with pytest.raises(ModelError, match="Keras cannot rebuild it"):
         load(read_config({"BONE_MODEL_PATH": str(file)}))
 
 

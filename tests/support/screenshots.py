@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app import RequestError, Service, create_app, load
+from app import RequestError, Service, create_app
 from config import read_config
+from model_loader import load
 from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
