@@ -16,15 +16,15 @@ NEGLIGIBLE: Final = 1e-6
 
 
 class OutputError(Exception):
-    """The network's outputs are no probabilities: a fault of the model, never an answer."""
+    """The network's outputs are not probabilities: a fault of the model, never an answer."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the network says of one image, in whole hundredths of a percent, in the order of the class names.
+    """The verdict on one image: probabilities in whole hundredths of a percent, in the order of the class names.
 
-    `none` is the probability of none of them, None where the network has no such output; `reason` is why a verdict
-    is not accepted: the image is blank, its none output is the highest, or the confidence is under the threshold.
+    `none` is the probability of "none of them", None if the network has no such output. `reason` is why a verdict is
+    not accepted: the image is blank, the none output is the highest, or the confidence is below the threshold.
     """
 
     class_names: tuple[str, ...]
@@ -37,15 +37,15 @@ class Verdict:
 
     @property
     def predicted_class(self) -> str | None:
-        """Return the name of the class where the verdict is accepted, else None."""
+        """Return the name of the class if the verdict is accepted, else None."""
         return self.class_names[self.best] if self.accepted else None
 
 
 def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], threshold: float) -> Verdict:
-    """Judge one row of outputs: as many as class names, or one more, the last, for "none of them".
+    """Judge one row of outputs: one per class name, or one more, the last, for "none of them".
 
-    `threshold` (0 to 1) is compared with the confidence as it is shown. Raise OutputError where the outputs are
-    not finite, negative by more than rounding, or add up to something further than 1e-2 from 1.
+    `threshold` (0 to 1) is compared with the confidence as it is shown. Raise OutputError if the outputs are not
+    finite, are negative by more than a rounding error, or add up to something further than 1e-2 from 1.
     """
     values = np.asarray(outputs, dtype=np.float64)
     _check(values, len(class_names))
@@ -53,14 +53,14 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     known = values[: len(class_names)]
     shares = _shares(known)
     confidence = _confidence(known, shares, has_none=len(values) > len(class_names))
-    accepted = confidence >= round(threshold * HUNDREDTHS, 6)  # 0.985 is no exact binary number
+    accepted = confidence >= round(threshold * HUNDREDTHS, 6)  # 0.985 has no exact binary representation
     none = min(_half_up(float(values[-1])), HUNDREDTHS) if len(values) > len(class_names) else None
     reason = None if accepted else _reason(values, len(class_names))
     return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted, none, reason)
 
 
 def nothing_known(class_names: Sequence[str], *, has_none: bool) -> Verdict:
-    """Return the verdict on an image that is not worth asking the network about: equal shares, least confidence."""
+    """Return the verdict on a blank image, on which the network is not run: equal shares, lowest confidence."""
     shares = _shares(np.zeros(len(class_names)))
     confidence = 0 if has_none else max(shares)
     return Verdict(
@@ -87,14 +87,14 @@ def _check(values: NDArray[np.float64], classes: int) -> None:
     if values.shape not in ((classes,), (classes + 1,)):
         raise OutputError(f"{values.shape} outputs for {classes} classes")
     if not np.all(np.isfinite(values)) or np.any(values < -NEGLIGIBLE) or abs(values.sum() - 1) > SUM_TOLERANCE:
-        raise OutputError(f"outputs that are no probabilities: {values.tolist()}")
+        raise OutputError(f"outputs that are not probabilities: {values.tolist()}")
 
 
 def _shares(known: NDArray[np.float64]) -> tuple[int, ...]:
     """Scale to 10,000 and round by largest remainder, ties to the earlier class, so that the parts add up."""
     total = known.sum()
     exact = known / total if total >= NEGLIGIBLE else np.full(len(known), 1 / len(known))
-    exact = np.round(exact * HUNDREDTHS, 6)  # what is left below this is noise of the division
+    exact = np.round(exact * HUNDREDTHS, 6)  # smaller differences are rounding errors of the division
     whole = np.floor(exact).astype(int)
     by_remainder = np.argsort(np.round(whole - exact, 6), kind="stable")
     whole[by_remainder[: HUNDREDTHS - int(whole.sum())]] += 1

@@ -10,7 +10,7 @@ def shares(outputs, class_names=TWO):
     return judge(np.array(outputs), class_names, 0.5).shares
 
 
-def test_the_contract_s_example_of_a_success():
+def test_the_example_of_a_success_in_the_contract():
     verdict = judge(np.array([0.005, 0.995]), TWO, 0.985)
     assert answer(verdict, "unused") == {
         "success": 1,
@@ -21,8 +21,8 @@ def test_the_contract_s_example_of_a_success():
     assert list(answer(verdict, "unused")) == ["success", "predictedClass", "confidence", "allProbabilities"]
 
 
-def test_the_contract_s_example_of_a_failure():
-    # 55 % of a known class, 82 % that it is one at all, 45 % together
+def test_the_example_of_a_failure_in_the_contract():
+    # 55 % among the known classes, times 82 % for any known class, is 45 %
     verdict = judge(np.array([0.369, 0.451, 0.18]), TWO, 0.985)
     body = answer(verdict, "ninguna")
     assert list(body) == ["success", "message", "confidence", "allProbabilities"]
@@ -49,7 +49,7 @@ def test_three_equal_classes_add_up():
     assert shares([1 / 3, 1 / 3, 1 / 3], ("a", "b", "c")) == (3334, 3333, 3333)
 
 
-def test_noise_of_the_division_decides_no_tie():
+def test_rounding_errors_of_the_division_do_not_decide_a_tie():
     exact = np.array([10.2, 1000.2, 2000.2, 3000.2, 3989.2]) / 10_000
     assert shares(exact, tuple("abcde")) == (11, 1000, 2000, 3000, 3989)
 
@@ -73,7 +73,7 @@ def test_confidence_counts_the_none_output():
     assert verdict.shares == (1429, 8571)
 
 
-def test_nothing_known_has_no_confidence():
+def test_without_any_known_output_the_confidence_is_zero():
     assert judge(np.array([0.0, 0.0, 1.0]), TWO, 0.1).confidence == 0
 
 
@@ -83,7 +83,7 @@ def test_the_threshold_is_compared_with_the_number_shown():
     assert judge(np.array([0.985, 0.015], dtype=np.float32), TWO, 0.985).accepted
 
 
-def test_what_rounding_leaves_below_zero_counts_as_zero():
+def test_outputs_slightly_below_zero_count_as_zero():
     outputs = np.float32([-1e-7, 0.4, 0.6])
     assert judge(outputs, TWO, 0.3) == judge(np.float32([0, 0.4, 0.6]), TWO, 0.3)
 
@@ -91,6 +91,6 @@ def test_what_rounding_leaves_below_zero_counts_as_zero():
 @pytest.mark.parametrize(
     "outputs", [[np.nan, 1.0], [np.inf, 0.0], [0.5, 0.48], [0.5, 0.52], [1.5, -0.5], [1.0], [0.25] * 4, [[0.5, 0.5]]]
 )
-def test_outputs_that_are_no_probabilities_are_an_error(outputs):
+def test_outputs_that_are_not_probabilities_are_an_error(outputs):
     with pytest.raises(OutputError):
         judge(np.array(outputs), TWO, 0.5)

@@ -13,11 +13,11 @@ from tests.support.phantoms import encoded
 
 MARK = "PEREZMARKED7731"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc: run it on Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which exists on Linux")
 
 
 def marked_image():
-    """A PNG whose text, whose EXIF block and whose bytes after the end hold the mark; large, so that buffers spill."""
+    """Return a PNG with the mark in its text, its EXIF block and after its end; large enough for buffers to spill."""
     exif = Image.Exif()
     exif[0x010E] = MARK
     text = PngImagePlugin.PngInfo()
@@ -26,8 +26,8 @@ def marked_image():
     return encoded(noise, exif=exif.tobytes(), pnginfo=text) + MARK.encode() * 1000
 
 
-def requests_that_hold_the_mark(server):
-    """Send the mark as a file's name, as its content, good and damaged, in a field, a header, a path and a query."""
+def send_the_mark(server):
+    """Send the mark as a file name, in good and damaged content, a field, a header, a path and a query string."""
     image = marked_image()
     for data in (image, image[: len(image) // 2], MARK.encode() * 100_000, b"\xff\xd8\xff" + MARK.encode() * 1000, b""):
         files = {"image": (f"{MARK}.png", io.BytesIO(data), f"image/{MARK}")}
@@ -50,13 +50,13 @@ def written_since(moment, folders):
                 continue
 
 
-def test_nothing_of_an_upload_is_left_in_logs_answers_files_or_open_files(brightness_file, tmp_path):
+def test_an_upload_leaves_nothing_in_logs_answers_files_or_open_files(brightness_file, tmp_path):
     before = time.time() - 1
     with serving(
         BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6", TMPDIR=str(tmp_path), HOME=str(tmp_path)
     ) as server:
         server.wait("/ready")
-        answers = list(requests_that_hold_the_mark(server))
+        answers = list(send_the_mark(server))
         open_files = {str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()}
         assert sum("(deleted)" in name for name in open_files) == 1  # the log that this test reads
         for path in written_since(before, [tmp_path, brightness_file.parent, "/dev/shm"]):  # noqa: S108

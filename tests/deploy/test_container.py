@@ -1,4 +1,4 @@
-"""No Docker here: what the Dockerfile copies is copied into a clean folder, and its commands are run there."""
+"""The image without Docker: what the Dockerfile copies is copied into a clean folder, where its commands run."""
 
 import fnmatch
 import json
@@ -22,12 +22,12 @@ IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
 
 
 def copied():
-    """Return the names that COPY takes from the context."""
+    """Return the names that COPY reads from the build context."""
     lines = re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
     return [source for line in lines for source in line.split()[:-1]]
 
 
-def test_the_context_holds_what_is_copied():
+def test_the_build_context_contains_what_is_copied():
     allowed = [pattern.removeprefix("!") for pattern in IGNORED if pattern.startswith("!")]
     for source in copied():
         assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), source
@@ -35,7 +35,7 @@ def test_the_context_holds_what_is_copied():
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """The folder that COPY would make, after the command that compiles the network."""
+    """Return the folder that COPY would create, after the command that compiles the network."""
     folder = tmp_path_factory.mktemp("image")
     for source in copied():
         for path in ROOT.glob(source):
@@ -63,7 +63,7 @@ def environment_of(folder, home):
     return {name: inside(value, folder) for name, value in stated} | {"HOME": str(home)}
 
 
-def test_the_image_serves_what_was_compiled_and_writes_nothing_into_its_folder(image, tmp_path):
+def test_the_image_serves_the_compiled_network_and_writes_nothing_into_its_folder(image, tmp_path):
     before = sorted(image.rglob("*"))
     server = RunningServer(environment_of(image, tmp_path), image)
     try:
@@ -113,7 +113,7 @@ def health_check(port):
     ).returncode
 
 
-def test_the_image_runs_as_nobody_and_stops_by_signal():
+def test_the_image_does_not_run_as_root_and_stops_by_signal():
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", DOCKERFILE, re.MULTILINE)
     assert "STOPSIGNAL SIGTERM" in DOCKERFILE
     assert re.search(r'^ENTRYPOINT \["python", "app.py"\]$', DOCKERFILE, re.MULTILINE)

@@ -13,7 +13,7 @@ MANIFESTS = {
     for path in sorted(DEPLOY.glob("kubernetes/*.yaml"))
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 }
-OF_PROMETHEUS = {"up"}  # made by Prometheus itself for each target
+MADE_BY_PROMETHEUS = {"up"}  # for each target
 
 
 def of_kind(kind):
@@ -28,11 +28,11 @@ VERSIONS = all_versions()[-4:]
 
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_obeys_the_schema_of_kubernetes_to_the_letter(name, version):
+def test_a_manifest_is_valid_under_the_strict_kubernetes_schema(name, version):
     validate(MANIFESTS[name], version, strict=True)
 
 
-def test_a_misspelt_key_would_be_found():
+def test_a_misspelt_key_is_invalid():
     wrong = {**of_kind("Service"), "spec": {"portz": []}}
     with pytest.raises(ValidationError):
         validate(wrong, VERSIONS[-1], strict=True)
@@ -51,7 +51,7 @@ def test_all_four_kinds_are_there_and_select_the_same_pods():
     assert "replicas" not in of_kind("Deployment")["spec"]
 
 
-def test_a_pod_has_the_time_to_drain():
+def test_a_pod_has_time_to_drain():
     (drain,) = [float(one["value"]) for one in CONTAINER["env"] if one["name"] == "BONE_DRAIN_SECONDS"]
     pause = float(re.search(r"sleep\((\d+)\)", CONTAINER["lifecycle"]["preStop"]["exec"]["command"][-1])[1])
     assert POD["terminationGracePeriodSeconds"] > drain + pause
@@ -61,14 +61,14 @@ def test_a_service_named_bone_does_not_set_the_port():
     assert POD["enableServiceLinks"] is False
 
 
-def test_the_probes_ask_routes_that_exist(client):
+def test_the_probes_request_routes_that_exist(client):
     ready, alive = (CONTAINER[f"{name}Probe"]["httpGet"]["path"] for name in ("readiness", "liveness"))
     assert (ready, alive) == ("/ready", "/health")
     assert client.get(ready).status_code == client.get(alive).status_code == 200
     assert CONTAINER["startupProbe"]["httpGet"]["path"] == ready
 
 
-def test_a_pod_may_do_no_more_than_it_must():
+def test_a_pod_has_the_least_privileges():
     assert POD["securityContext"]["runAsNonRoot"] is True
     assert f"USER {POD['securityContext']['runAsUser']}:" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert CONTAINER["securityContext"] == {
@@ -107,12 +107,12 @@ def rules():
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_every_series_that_an_alert_names_exists(rule, client):
-    client.post("/predict")  # so that the series that count requests are there
-    told = client.get("/metrics").text
+    client.post("/predict")  # so that the counters of requests exist
+    text = client.get("/metrics").text
     named = set(re.findall(r"\b(bone_\w+|up)\b(?=[{\[ ])", rule["expr"]))
     assert named
-    families = set(re.findall(r"^# TYPE (\S+)", told, re.MULTILINE))
-    series = {re.sub(r"_(bucket|sum|count)$", "", name) for name in named - OF_PROMETHEUS}
+    families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    series = {re.sub(r"_(bucket|sum|count)$", "", name) for name in named - MADE_BY_PROMETHEUS}
     assert series <= families
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].endswith((".", "changed.", "replicas."))

@@ -1,4 +1,4 @@
-"""Debian's Chromium under Playwright, or a sentence that says what to install. No browser is ever downloaded."""
+"""Control Debian's Chromium with Playwright, or say what to install. No browser is ever downloaded."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ FLAGS = (
 
 
 def missing() -> str | None:
-    """Return what to install before a browser can be had; None where it can."""
+    """Return a sentence that says what to install; None if a browser is available."""
     if importlib.util.find_spec("playwright") is None:
         return "install Playwright for the tests of the page: pip install playwright"
     if executable() is None:
@@ -43,7 +43,7 @@ def chromium() -> Iterator[Any]:
 
 
 class ThreadedServer:
-    """An application behind a real socket of the loopback address; it can go away and come back."""
+    """An application behind a real socket on the loopback address, which can be stopped and started again."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -52,17 +52,17 @@ class ThreadedServer:
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Answer, on the same port as before."""
+        """Serve, on the same port as before."""
         self._server = make_server("127.0.0.1", self.port, self._app, threaded=True, request_handler=_Quiet)
         self.port = self._server.port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Go away: connections are refused."""
+        """Stop serving: connections are refused."""
         self._server.shutdown()
         self._server.server_close()
 
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""

@@ -1,4 +1,4 @@
-"""DICOM files written by pydicom: the pixels and elements that a test names, and a patient who must not leak."""
+"""DICOM files written by pydicom: pixels and elements chosen by a test, and a patient name that must not leak."""
 
 import warnings
 from io import BytesIO
@@ -38,7 +38,7 @@ def dicom_file(
 
 
 def encapsulated(frame: bytes, syntax: str, pixels: NDArray[Any], **elements: Any) -> bytes:
-    """Return a file whose compressed frame was made elsewhere; `pixels` says what shape and type it claims."""
+    """Return a file with a given compressed frame; `pixels` has the shape and dtype that its header states."""
     from pydicom.encaps import encapsulate
 
     data = dicom_file(pixels, **elements)
@@ -51,7 +51,7 @@ def encapsulated(frame: bytes, syntax: str, pixels: NDArray[Any], **elements: An
 
 
 def read(data: bytes) -> Dataset:
-    """Read a file back, to change it."""
+    """Read a file, to modify it."""
     from pydicom import dcmread
 
     return dcmread(BytesIO(data))

@@ -1,4 +1,4 @@
-"""Requests made to hurt: each small to send, each claiming or unfolding to more than a service should take."""
+"""Hostile requests: each small to send, each claiming or expanding to more than a service should accept."""
 
 import io
 import struct
@@ -63,7 +63,7 @@ def bmp_of(width: int, height: int, compression: int = 0) -> bytes:
 
 
 def tiff(*tags: tuple[int, int, int, int], following: int = 0) -> bytes:
-    """Return a TIFF of one directory with tags of (number, type, count, value)."""
+    """Return a TIFF with one directory of tags (number, type, count, value)."""
     entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", following)
 
@@ -97,7 +97,7 @@ def endless_pages() -> bytes:
 
 
 def pages_that_share_tags(count: int) -> bytes:
-    """Return a TIFF whose first page is good and whose others are 65,535 tags each, nearly all of them the same."""
+    """Return a TIFF whose first page is valid and whose others have 65,535 tags each, nearly all of them shared."""
     data = bytearray(encoded(SMALL, "TIFF"))
     data += bytes(len(data) % 2)
     first, start = struct.unpack_from("<I", data, 4)[0], len(data)

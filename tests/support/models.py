@@ -1,4 +1,4 @@
-"""Small networks written to real .h5 files: by Keras 3, and by Keras 2 as `tf_keras` still is."""
+"""Small networks, built with Keras 3 and with Keras 2 (`tf_keras`), to be saved as real .h5 files."""
 
 import os
 
@@ -60,7 +60,7 @@ def functional(k: Any) -> Any:
 
 
 def rescaled_inside(k: Any) -> Any:
-    """A network that takes 0 to 255 and scales by itself."""
+    """A network that expects 0 to 255 and rescales its own input."""
     layers = k.layers
     image = k.Input((32, 32, 3))
     features = layers.Conv2D(4, 3, strides=2)(layers.Rescaling(1 / 127.5, offset=-1)(image))
@@ -101,7 +101,7 @@ def any_size(k: Any) -> Any:
 
 
 def several_outputs(k: Any) -> Any:
-    """Three outputs, of which `probabilities` counts and `evidence` says where."""
+    """Three outputs, of which `probabilities` counts and `evidence` locates it."""
     layers = k.layers
     image = k.Input((32, 32, 3))
     features = layers.Conv2D(4, 3, strides=4, activation="relu")(image)
@@ -121,7 +121,7 @@ def mobilenet(k: Any) -> Any:
 
 
 def sliced(k: Any) -> Any:
-    """Slices and operators, as Keras 2's preprocessing of ResNet holds them."""
+    """Slices and operators, as in Keras 2's preprocessing for ResNet."""
     image = k.Input((32, 32, 3))
     shifted = (image[..., ::-1] * 2.0 - 1.0 + 0.5) / 3.0
     flat = k.layers.Flatten()(shifted)
@@ -129,7 +129,7 @@ def sliced(k: Any) -> Any:
 
 
 def resnet_preprocessing(k: Any) -> Any:
-    """ResNet's preprocessing, which turns the channels round and subtracts their means."""
+    """ResNet's preprocessing, which reverses the channels and subtracts their means."""
     image = k.Input((32, 32, 3))
     features = k.layers.Conv2D(4, 3, activation="relu")(k.applications.resnet50.preprocess_input(image))
     return k.Model(image, k.layers.Dense(2, activation="softmax")(k.layers.GlobalAveragePooling2D()(features)))
@@ -160,14 +160,14 @@ def built(generation: str, name: str) -> Any:
 
 
 def crack_model() -> keras.Model:
-    """A network whose weights were written by hand: it finds the cracks of the phantoms, and nothing else.
+    """Return a network with hand-written weights, which finds the cracks of the phantoms and nothing else.
 
-    A narrow dark band between bright places above and below is a fisura, a wide one a fractura; the output `evidence`
-    says where. It wants letterboxed inputs, and proves nothing about radiographs.
+    A narrow dark band between bright regions above and below is a fisura, a wide one a fractura; the output `evidence`
+    locates it. It expects letterboxed inputs and proves nothing about radiographs.
     """
     k = keras.layers
     image = keras.Input((96, 96, 1))
-    # By how much a place is darker than the one above, than the one below; for narrow bands, for wide ones.
+    # How much darker a pixel is than the one above, than the one below; for narrow bands, for wide ones.
     darker = k.Conv2D(4, (13, 3), padding="same", activation="relu", name="darker")
     least = k.Conv2D(4, 1, activation="relu", name="least")  # min(a, b) is a - relu(a - b)
     bands = k.Conv2D(2, 1, activation="relu", name="bands")

@@ -1,6 +1,6 @@
-"""Radiograph-like phantoms: drawn, not taken. They show no patient and prove nothing about accuracy.
+"""Radiograph-like phantoms, drawn by code. They show no patient and prove nothing about accuracy.
 
-`python -m tests.support.phantoms FILE [none|fisura|fractura]` writes one, for trying the API.
+`python -m tests.support.phantoms FILE [none|fisura|fractura]` writes one, to try the API with.
 """
 
 import sys
@@ -39,21 +39,21 @@ def phantom(crack: Crack = "none", size: tuple[int, int] = (480, 360), seed: int
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
-    """Return the bytes of a file that holds the image."""
+    """Return the bytes of an image file."""
     buffer = BytesIO()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
 def _tissue(columns: NDArray[np.float64], axis: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Soft tissue: brightness grows with the thickness that a round limb has along each ray."""
+    """Draw soft tissue: brightness grows with the thickness of a round limb along each ray."""
     return 95 * np.sqrt(np.clip(1 - ((columns - axis) / (0.42 * width)) ** 2, 0, 1)) + 8
 
 
 def _bone(
     columns: NDArray[np.float64], axis: NDArray[np.float64], down: NDArray[np.float64], width: int
 ) -> NDArray[np.float64]:
-    """A tube: bright cortex at both edges, darker marrow between; wider at its ends."""
+    """Draw a tube: bright cortex at both edges, darker marrow in between, wider at its ends."""
     outer = width * (0.11 + 0.05 * (2 * np.abs(down - 0.5)) ** 3)
     inner = 0.7 * outer
     offset = np.abs(columns - axis)

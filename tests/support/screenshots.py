@@ -1,7 +1,7 @@
-"""Pictures of every state of the page, for looking at.
+"""Take a screenshot of every state of the page, to be looked at.
 
-`python -m tests.support.screenshots FOLDER [MODEL.h5]` writes them. The images are phantoms; without MODEL the network
-is `crack_model`, written by hand, which knows nothing but phantoms. docs/images/page-*.png are three of them.
+`python -m tests.support.screenshots FOLDER [MODEL.h5]` writes them. The images are phantoms. Without MODEL the network
+is `crack_model`, which knows nothing but phantoms. docs/images/page-*.png are three of the screenshots.
 """
 
 import functools
@@ -31,7 +31,7 @@ KINDS = ("fractura", "fisura", "none")
 
 
 class Mood:
-    """What the service is told to answer, for the states of the page that a healthy service never causes."""
+    """The error that the service answers with, for states of the page that a healthy service never causes."""
 
     error: Exception | None = None
 
@@ -50,26 +50,26 @@ def _drawn(kind: str, seed: int, size: tuple[int, int]) -> bytes:
 
 
 def photograph() -> dict[str, Any]:
-    """A picture in colours that is no radiograph."""
+    """Return a colour picture that is not a radiograph."""
     rows, columns = np.mgrid[0:600, 0:800] / 600
     colours = np.stack([0.9 * columns / 1.34, 0.5 + 0.4 * np.sin(9 * columns), 1 - rows], axis=2)
     return upload("IMG_2041.jpg", encoded(Image.fromarray((255 * colours).astype(np.uint8)), "JPEG"))
 
 
 def deep() -> dict[str, Any]:
-    """A TIFF of 12 bits in 16, which no browser shows."""
+    """Return a TIFF of 12 bits in 16, which browsers cannot display."""
     samples = np.asarray(phantom("fractura", (1000, 800), 4)).astype(np.uint16) * 16
     return upload("antebrazo.tif", encoded(Image.fromarray(samples), "TIFF"))
 
 
 def dicom() -> dict[str, Any]:
-    """A DICOM that counts from white to black, under a name that says nothing."""
+    """Return a MONOCHROME1 DICOM file whose name has no suffix."""
     samples = 255 - np.asarray(phantom("fractura", (1000, 800), 4))
     return upload("IM000001", dicom_file(samples, PhotometricInterpretation="MONOCHROME1"))
 
 
 def small(picture: Image.Image) -> Image.Image:
-    """Give a picture 256 colours: 192 of them coloured, for the few pixels that are, the rest grey."""
+    """Reduce a picture to 256 colours: 192 for its few coloured pixels, the rest grey."""
     pixels = np.asarray(picture).astype(int)
     is_grey = np.ptp(pixels, axis=2) < 6
     coloured = Image.fromarray(pixels[~is_grey][None].astype(np.uint8)) if not is_grey.all() else picture
@@ -81,13 +81,13 @@ def small(picture: Image.Image) -> Image.Image:
 
 
 class Studio:
-    """Opens the page anew for each picture."""
+    """Takes screenshots, each in a newly opened page."""
 
     def __init__(self, browser: Any, server: ThreadedServer, mood: Mood, folder: Path) -> None:
         self.browser, self.server, self.mood, self.folder = browser, server, mood, folder
 
     def take(self, name: str, pose: Callable[[Any], None], viewport: dict[str, int] = DESKTOP, **options: Any) -> None:
-        """Open the page, bring it into a state, take its picture."""
+        """Open the page, bring it into a state, take a screenshot."""
         self.mood.error = None
         context = self.browser.new_context(viewport=viewport, device_scale_factor=1, **options)
         page = context.new_page()
@@ -120,7 +120,7 @@ def then(first: Callable[[Any], None], *more: Callable[[Any], Any]) -> Callable[
 
 
 def take_all(studio: Studio) -> None:
-    """Bring the page into every state."""
+    """Take a screenshot of every state."""
     three = show(*(film(kind) for kind in KINDS))
     studio.take("empty", lambda page: None)
     studio.take("empty-dark-phone", lambda page: None, PHONE, color_scheme="dark", has_touch=True)
@@ -189,7 +189,7 @@ def _dragged(page: Any) -> None:
 
 
 def moody_app(service: Service, config: Any, mood: Mood) -> Any:
-    """Return the application, which answers /predict with an error where the mood says so."""
+    """Return the application, which answers /predict with the error that the mood holds, if any."""
     app = create_app(config, service)
 
     def trouble() -> None:
@@ -203,7 +203,7 @@ def moody_app(service: Service, config: Any, mood: Mood) -> Any:
 
 
 def crack_config(folder: Path) -> Any:
-    """Write `crack_model` into a folder; return settings that serve it."""
+    """Write `crack_model` into a folder and return settings that serve it."""
     from tests.support.models import crack_model
 
     path = folder / "cracks.h5"
@@ -213,7 +213,7 @@ def crack_config(folder: Path) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Take the pictures; return the exit code."""
+    """Take the screenshots and return the exit code."""
     if not arguments or missing():
         print(missing() or __doc__, file=sys.stderr)
         return 2

@@ -47,7 +47,7 @@ def service(tmp_path_factory):
 
 
 class Moody:
-    """A server that can be told to refuse, to go away and to come back; its network measures brightness."""
+    """A server that can be made to refuse, to stop and to start again; its network measures brightness."""
 
     def __init__(self, **settings):
         self.mood = Mood()
@@ -67,7 +67,7 @@ class Visitor:
     """A person with a browser of their own."""
 
     def __init__(self, browser, **options):
-        usual = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # colours are there at once
+        usual = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # no transitions
         self.context = browser.new_context(**usual | options)
         self.context.add_init_script(path=AXE)
         self.context.add_init_script("window.print = () => { window.printed = (window.printed ?? 0) + 1 }")
@@ -89,7 +89,7 @@ class Visitor:
         return self.page
 
     def leave(self):
-        """Close the browser; nothing may have gone wrong, gone elsewhere, or kept somebody out."""
+        """Close the browser; assert no errors, no foreign requests and no accessibility violations."""
         assert self.complaints == []
         strangers = [url for url in self.addresses if not url.startswith((self.url, "blob:", "data:"))]
         assert strangers == []
@@ -105,7 +105,7 @@ def visitor(browser):
 
 
 def violations(page):
-    """Return what axe-core finds in the page as it is now."""
+    """Return the violations that axe-core finds in the page's present state."""
     found = page.evaluate(
         "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
     )["violations"]
@@ -164,7 +164,7 @@ def test_from_the_drop_to_the_heat_map_to_the_print(service, visitor):
     page.emulate_media(media="screen")
 
 
-def test_the_notice_is_always_in_sight_and_the_headers_are_strict(service, visitor):
+def test_the_notice_is_always_visible_and_the_headers_are_strict(service, visitor):
     page = visitor.visit(service.url)
     assert page.locator(".notice").inner_text() == SPANISH_NOTICE
     answer = page.request.get(service.url)
@@ -177,13 +177,13 @@ def test_the_notice_is_always_in_sight_and_the_headers_are_strict(service, visit
 
 
 @pytest.mark.parametrize("settings", [{"color_scheme": "dark"}, {"viewport": PHONE, "has_touch": True}])
-def test_dark_and_on_a_phone_it_is_as_good(service, browser, settings):
+def test_the_page_works_as_well_in_dark_colours_and_on_a_phone(service, browser, settings):
     person = Visitor(browser, **settings)
     page = person.visit(service.url)
     assert violations(page) == []
     choose(page, *(film(kind) for kind in KINDS))
-    for place, kind in enumerate(("Fractura", "Fisura", "Ninguna de las clases conocidas")):
-        page.locator("#visit .row").nth(place).click()
+    for index, kind in enumerate(("Fractura", "Fisura", "Ninguna de las clases conocidas")):
+        page.locator("#visit .row").nth(index).click()
         page.locator(EXPLAINED).wait_for()
         assert title(page) == kind
         assert violations(page) == []
@@ -215,7 +215,7 @@ def test_a_photograph_is_refused_in_words(service, visitor):
     assert "JPEG, 8 bits" in page.inner_text("details")
 
 
-def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
+def test_a_blank_image_is_refused_and_called_blank(service, visitor):
     page = visitor.visit(service.url)
     choose(page, upload("vacia.png", encoded(Image.new("L", (64, 64), 9))))
     assert title(page) == "Imagen vacía"
@@ -227,7 +227,7 @@ def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
 @pytest.mark.parametrize(
     ("file", "decoded"), [(deep(), ["TIFF, 12 bits"]), (dicom(), ["DICOM, 8 bits", "invertida"])], ids=["TIFF", "DICOM"]
 )
-def test_what_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor, file, decoded):
+def test_an_image_that_the_browser_cannot_show_is_shown_as_the_network_saw_it(service, visitor, file, decoded):
     page = visitor.visit(service.url)
     choose(page, file)
     assert title(page) == "Fractura"
@@ -278,7 +278,7 @@ def test_both_languages_have_the_same_sentences_and_facts():
         assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", english[key])), key
 
 
-def test_with_the_keyboard_alone(service, visitor):
+def test_everything_works_with_the_keyboard_alone(service, visitor):
     choosers = []
     visitor.page.on("filechooser", lambda chooser: choosers.extend([chooser]))
     page = visitor.visit(service.url)
@@ -373,7 +373,7 @@ def test_an_error_says_what_to_do(moody, visitor, data, said):
     assert page.locator("#result button").inner_text() == "Reintentar"
 
 
-def test_a_service_that_is_busy_is_asked_again_when_it_said(moody, visitor):
+def test_a_busy_service_is_retried_after_the_time_it_stated(moody, visitor):
     page = visitor.visit(moody.url)
     moody.mood.error = AdmissionError("overloaded", 2)
     started = time.monotonic()
@@ -387,7 +387,7 @@ def test_a_service_that_is_busy_is_asked_again_when_it_said(moody, visitor):
     assert sum("detail=1" in url for url in visitor.addresses) == 2
 
 
-def test_a_service_that_is_gone_is_waited_for(moody, visitor):
+def test_the_page_waits_for_a_service_that_is_gone(moody, visitor):
     page = visitor.visit(moody.url)
     moody.server.stop()
     page.set_input_files("#files", [film("none")])
@@ -402,7 +402,7 @@ def test_a_service_that_is_gone_is_waited_for(moody, visitor):
     visitor.complaints.clear()
 
 
-def test_the_key_is_asked_once_and_kept_in_memory_alone(browser):
+def test_the_key_is_asked_for_once_and_kept_in_memory_only(browser):
     moody, person = (
         Moody(BONE_API_KEYS="right-key"),
         Visitor(browser, permissions=["clipboard-read", "clipboard-write"]),
