@@ -1,8 +1,8 @@
-# Two images of the service with the model that it ships, compiled while they are built.
+# Two images of the service with the shipped model, which is compiled during the build.
 # docker build -t bone-fracture-classifier . && docker run --rm -p 5010:5010 --read-only --tmpfs /tmp --memory 2g \
 #   bone-fracture-classifier
-# Another model: mount it over this one, or name it in BONE_MODEL_PATH; it is compiled at each start unless BONE_CACHE_DIR
-# is a volume that the user 10001 may write to. Without TensorFlow, for this model alone, an eighth of what is installed:
+# Another model: mount it over this one, or name it in BONE_MODEL_PATH. It is compiled at each start unless BONE_CACHE_DIR
+# is a volume that user 10001 can write to. Without TensorFlow, for this model only, an eighth of the size:
 # docker build --target slim -t bone-fracture-classifier:slim .
 FROM python:3.12-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -26,7 +26,7 @@ RUN /venv/bin/python -m pip install --require-hashes --requirement slim.txt
 
 FROM python:3.12-slim-bookworm AS service
 LABEL org.opencontainers.image.title="Bone Fracture Classifier API" \
-      org.opencontainers.image.description="Classifies radiographs: fisura, fractura or neither. Research and triage aid, no medical device." \
+      org.opencontainers.image.description="Classifies radiographs: fisura, fractura or neither. Research and triage aid, not a medical device." \
       org.opencontainers.image.licenses="MIT"
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp BONE_CACHE_DIR=/app/compiled
 COPY --from=build /app /app
