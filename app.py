@@ -28,7 +28,7 @@ from model_loader import VARIABLES, Classifier, Images, ModelError, Outputs, ins
 from prediction import Verdict, answer, judge, nothing_known
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, content_of, decode, is_blank, prepare
 from web import openapi, pages
-from web.admission import Admission, AdmissionError
+from web.admission import Admission, AdmissionError, Admissions
 from web.logs import configure_logs
 from web.messages import ERRORS, INTENDED_USE, Language, caveat, error_message, none_of_them
 from web.metrics import CONTENT_TYPE, Metrics
@@ -40,9 +40,7 @@ MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts the pi
 ALWAYS_ANSWERED: Final = ("health",)
 RUNS_THE_NETWORK: Final = ("predict", "predict_batch")
 SHED: Final = "HTTP_" + SHED_HEADER
-SPARE_THREADS: Final = 16  # beyond those that work or wait: for probes, and to refuse
-BATCHES_AT_ONCE: Final = 2
-EXPLANATIONS_AT_ONCE: Final = 1  # apart from plain predictions
+SPARE_THREADS: Final = 16  # besides those that work or wait: for probes, and to refuse
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _ORIGINS: Final = {
@@ -80,14 +78,12 @@ def create_app(config: Config, service: Service) -> Flask:
     """Build the application around its settings and a service whose classifier may arrive later."""
     app = Flask(__name__)
     app.request_class = StrictRequest
-    admission = Admission(config.slots, config.max_queue, config.deadline_seconds)
+    admissions = Admissions(config.slots, config.max_queue, config.deadline_seconds)
     app.config.update(
         BONE=config,
         SERVICE=service,
-        ADMISSION=admission,
-        METRICS=Metrics(in_flight=lambda: admission.working, queue_depth=lambda: admission.waiting),
-        BATCHES=Admission(BATCHES_AT_ONCE, config.max_queue, config.deadline_seconds),
-        EXPLANATIONS=Admission(EXPLANATIONS_AT_ONCE, 0, config.deadline_seconds),
+        ADMISSIONS=admissions,
+        METRICS=Metrics(in_flight=lambda: admissions.predictions.working, queue_depth=lambda: admissions.waiting),
         MAX_CONTENT_LENGTH=config.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=MAX_FORM_MEMORY_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -228,13 +224,13 @@ def predict() -> Response:
 
     if not _asks_for("explain"):
         return jsonify(_predict(upload, explain=False))
-    with _explanations().place():
-        return jsonify(_predict(upload, explain=True))
+    with _admissions().explanations.slot():
+        return jsonify(_predict(upload, explain=True, always_wait=True))
 
 
 def predict_batch() -> Response:
     """Classify several radiographs in repeated form fields `image`: answers or errors, in their order."""
-    with _batches().place():  # the images of a batch lie in memory from its first to its last answer
+    with _admissions().batches.slot():  # the images of a batch lie in memory from its first to its last answer
         results = [_answer_or_problem(data) for data in several_images(request, _config().max_batch)]
     g.outcome = f"{sum('code' not in result for result in results)} of {len(results)} answered"
     return jsonify(results=results)
@@ -243,15 +239,15 @@ def predict_batch() -> Response:
 def _answer_or_problem(data: bytes) -> dict[str, Any]:
     """Return what /predict would answer for one image of several; an error stays its own."""
     try:
-        return _predict(lambda: checked(data, _config().max_upload_bytes), explain=False)
+        return _predict(lambda: checked(data, _config().max_upload_bytes), explain=False, always_wait=True)
     except Exception as error:  # noqa: BLE001 whatever it is, it must not harm the other images
         return _problem_of(error)
 
 
-def _predict(upload: Callable[[], bytes], *, explain: bool) -> dict[str, Any]:
-    """Decode, prepare, predict, answer; the upload is read once there is a place."""
+def _predict(upload: Callable[[], bytes], *, explain: bool, always_wait: bool = False) -> dict[str, Any]:
+    """Decode, prepare, predict, answer; the upload is read once there is a slot."""
     classifier = _classifier()
-    with _admitted():
+    with _admitted(always_wait=always_wait):
         with _timed("decode"):
             image, facts = decode(upload(), _config().max_pixels)
             blank = is_blank(image)
@@ -331,10 +327,10 @@ def _detail(classifier: Classifier, verdict: Verdict, facts: DecoderFacts) -> di
 
 
 @contextmanager
-def _admitted() -> Iterator[None]:
-    """Hold a place for decoding and the network; the wait for it is a stage like the others."""
+def _admitted(*, always_wait: bool) -> Iterator[None]:
+    """Hold a slot for decoding and the network; the wait for it is a stage like the others."""
     asked = time.perf_counter()
-    with _admission().place():
+    with _admission().slot(always_wait=always_wait):
         g.stages["queue"] = time.perf_counter() - asked
         yield
 
@@ -423,16 +419,12 @@ def _config() -> Config:
     return cast("Config", current_app.config["BONE"])
 
 
-def _batches() -> Admission:
-    return cast("Admission", current_app.config["BATCHES"])
-
-
-def _explanations() -> Admission:
-    return cast("Admission", current_app.config["EXPLANATIONS"])
+def _admissions() -> Admissions:
+    return cast("Admissions", current_app.config["ADMISSIONS"])
 
 
 def _admission() -> Admission:
-    return cast("Admission", current_app.config["ADMISSION"])
+    return _admissions().predictions
 
 
 def _metrics() -> Metrics:
@@ -486,7 +478,7 @@ def serve(config: Config) -> int:
     server = Server(
         app,
         listener,
-        threads=config.slots + config.max_queue + SPARE_THREADS,
+        threads=app.config["ADMISSIONS"].max_held_threads + SPARE_THREADS,
         body_limits=BodyLimits(config.max_body_bytes, {"/predict/batch": config.max_batch_bytes}),
         drain_seconds=config.drain_seconds,
         on_drain=service.drain,

@@ -427,7 +427,7 @@ def test_a_blank_image_is_explained_without_the_network(config):
 def test_a_second_explanation_at_a_time_is_told_when_to_come_back(config):
     app = create_app(config, Service(make_classifier()))
     client = app.test_client()
-    with app.config["EXPLANATIONS"].place():
+    with app.config["ADMISSIONS"].explanations.slot():
         response = send(client, query="?explain=1")
         assert problem(response, 429, "overloaded")["message"].startswith("El servicio está ocupado")
         assert int(response.headers["Retry-After"]) >= 1

@@ -1,4 +1,4 @@
-"""Who may use the processor now, who waits for it, and who is refused: a bounded number in flight, a bounded queue."""
+"""Who works now, who waits, who is refused: slots for each kind of request and one bounded queue for all of them."""
 
 import math
 import threading
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+BATCHES_AT_ONCE: Final = 2
+EXPLANATIONS_AT_ONCE: Final = 1
 SMOOTHING: Final = 0.1  # weight of the newest service time in the running mean
 FIRST_GUESS_SECONDS: Final = 0.1
 GIVE_WAY_SECONDS: Final = 0.1
@@ -24,11 +26,11 @@ class AdmissionError(Exception):
 
 
 class Admission:
-    """Let at most `places` requests work at once and `queue_length` more wait, first come, first served."""
+    """Let at most `slots` requests work at once, first come, first served; whoever waits takes a permit of `queue`."""
 
-    def __init__(self, places: int, queue_length: int, deadline_seconds: float) -> None:
-        self._places = places
-        self._queue_length = queue_length
+    def __init__(self, slots: int, queue: threading.Semaphore, deadline_seconds: float) -> None:
+        self._slots = slots
+        self._queue = queue
         self._deadline_seconds = deadline_seconds
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
@@ -39,22 +41,23 @@ class Admission:
 
     @property
     def working(self) -> int:
-        """How many requests hold a place."""
+        """How many requests hold a slot."""
         return self._working
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a place."""
+        """How many requests wait for a slot."""
         return len(self._waiting)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place while the block runs. Raise AdmissionError.
+    def slot(self, *, always_wait: bool = False) -> Iterator[None]:
+        """Hold a slot while the block runs. Raise AdmissionError.
 
-        overloaded: as many wait as may; the caller is told when the present queue will have been worked off.
+        overloaded: the queue is full; the caller is told when the requests before it will be done.
         deadline_exceeded: it waited longer than the limit, and nothing was spent on it.
+        With `always_wait` the queue is never full: for a caller that holds a slot of another kind already.
         """
-        self._enter()
+        self._enter(always_wait=always_wait)
         started = time.monotonic()
         try:
             yield
@@ -64,34 +67,38 @@ class Admission:
     def retry_after_seconds(self) -> int:
         """Return when to try again: what waits and works now, at the measured pace, at least 1."""
         pending = len(self._waiting) + self._working
-        return max(1, math.ceil(pending * self._mean_seconds / self._places))
+        return max(1, math.ceil(pending * self._mean_seconds / self._slots))
 
     def give_way(self) -> None:
-        """Let those who hold or wait for a place go first, for at most a tenth of a second."""
+        """Let those who hold or wait for a slot go first, for at most a tenth of a second."""
         self._idle.wait(GIVE_WAY_SECONDS)
 
-    def _enter(self) -> None:
+    def _enter(self, *, always_wait: bool) -> None:
         with self._lock:
-            if self._working < self._places:
+            if self._working < self._slots:
                 self._working += 1
                 self._idle.clear()
                 return
-            if len(self._waiting) >= self._queue_length:
+            if not always_wait and not self._queue.acquire(blocking=False):
                 raise AdmissionError("overloaded", self.retry_after_seconds())
             turn = threading.Event()
             self._waiting.append(turn)
-        if not turn.wait(self._deadline_seconds):
-            self._give_up(turn)
+        try:
+            if not turn.wait(self._deadline_seconds):
+                self._give_up(turn)
+        finally:
+            if not always_wait:
+                self._queue.release()
 
     def _give_up(self, turn: threading.Event) -> None:
         with self._lock:
-            if turn.is_set():  # its turn came at the very last moment: take the place
+            if turn.is_set():  # its turn came at the very last moment: take the slot
                 return
             self._waiting.remove(turn)
             raise AdmissionError("deadline_exceeded", self.retry_after_seconds())
 
     def _leave(self, seconds: float) -> None:
-        """Hand the place to whoever has waited longest."""
+        """Hand the slot to whoever has waited longest."""
         with self._lock:
             self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
             if self._waiting:
@@ -100,3 +107,22 @@ class Admission:
                 self._working -= 1
                 if self._working == 0:
                     self._idle.set()
+
+
+class Admissions:
+    """The slots of predictions, batches and explanations, and the one queue in which all of them wait.
+
+    An explanation never queues: while another one is computed, it is refused.
+    """
+
+    def __init__(self, slots: int, max_queue: int, deadline_seconds: float) -> None:
+        queue = threading.Semaphore(max_queue)
+        self.predictions = Admission(slots, queue, deadline_seconds)
+        self.batches = Admission(BATCHES_AT_ONCE, queue, deadline_seconds)
+        self.explanations = Admission(EXPLANATIONS_AT_ONCE, threading.Semaphore(0), deadline_seconds)
+        self.max_held_threads = slots + BATCHES_AT_ONCE + EXPLANATIONS_AT_ONCE + max_queue
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait, of whatever kind."""
+        return self.predictions.waiting + self.batches.waiting

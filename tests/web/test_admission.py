@@ -3,15 +3,20 @@ import time
 
 import pytest
 
-from web.admission import Admission, AdmissionError
+from web.admission import Admission, AdmissionError, Admissions
 
 MOMENT = 0.05
 
 
-class Occupant:
-    """A thread that holds a place until it is told to leave."""
+def admission_of(slots, queue_length, deadline_seconds):
+    return Admission(slots, threading.Semaphore(queue_length), deadline_seconds)
 
-    def __init__(self, admission, done=None):
+
+class Occupant:
+    """A thread that holds a slot until it is told to leave."""
+
+    def __init__(self, admission, done=None, **how):
+        self.how = how
         self.leave = threading.Event()
         self.error = None
         self.done = [] if done is None else done
@@ -21,7 +26,7 @@ class Occupant:
 
     def run(self, admission):
         try:
-            with admission.place():
+            with admission.slot(**self.how):
                 self.done.append(self)
                 self.leave.wait(10)
         except AdmissionError as error:
@@ -32,8 +37,8 @@ class Occupant:
         self.thread.join(10)
 
 
-def test_as_many_work_at_once_as_there_are_places():
-    admission = Admission(2, 5, 10)
+def test_as_many_work_at_once_as_there_are_slots():
+    admission = admission_of(2, 5, 10)
     occupants = [Occupant(admission) for _ in range(4)]
     assert (admission.working, admission.waiting) == (2, 2)
     for occupant in occupants:
@@ -43,7 +48,7 @@ def test_as_many_work_at_once_as_there_are_places():
 
 
 def test_who_has_waited_longest_is_next():
-    admission = Admission(1, 5, 10)
+    admission = admission_of(1, 5, 10)
     order = []
     occupants = [Occupant(admission, order) for _ in range(4)]
     for occupant in occupants:
@@ -52,10 +57,10 @@ def test_who_has_waited_longest_is_next():
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
-    admission = Admission(1, 1, 10)
+    admission = admission_of(1, 1, 10)
     admission._mean_seconds = 3.0
     occupants = [Occupant(admission), Occupant(admission)]
-    with pytest.raises(AdmissionError) as refused, admission.place():
+    with pytest.raises(AdmissionError) as refused, admission.slot():
         pass
     assert refused.value.code == "overloaded"
     assert refused.value.retry_after_seconds == 6  # two before it, three seconds each
@@ -64,17 +69,17 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
 
 
 def test_without_a_queue_there_is_no_waiting():
-    admission = Admission(1, 0, 10)
+    admission = admission_of(1, 0, 10)
     occupant = Occupant(admission)
-    with pytest.raises(AdmissionError), admission.place():
+    with pytest.raises(AdmissionError), admission.slot():
         pass
     occupant.end()
-    with admission.place():
+    with admission.slot():
         assert admission.working == 1
 
 
 def test_who_waits_longer_than_the_limit_is_sent_away_and_holds_nothing():
-    admission = Admission(1, 5, 2 * MOMENT)
+    admission = admission_of(1, 5, 2 * MOMENT)
     first, late = Occupant(admission), Occupant(admission)
     late.thread.join(10)
     assert late.error.code == "deadline_exceeded"
@@ -83,31 +88,31 @@ def test_who_waits_longer_than_the_limit_is_sent_away_and_holds_nothing():
     assert admission.working == 0
 
 
-def test_a_place_is_free_again_after_an_error():
-    admission = Admission(1, 0, 10)
+def test_a_slot_is_free_again_after_an_error():
+    admission = admission_of(1, 0, 10)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), admission.place():
+        with pytest.raises(ZeroDivisionError), admission.slot():
             1 / 0  # noqa: B018
     assert admission.working == 0
 
 
 def test_the_time_to_come_back_follows_the_measured_pace():
-    admission = Admission(2, 5, 10)
+    admission = admission_of(2, 5, 10)
     for _ in range(100):
-        with admission.place():
+        with admission.slot():
             pass
     assert admission._mean_seconds < 0.001
     assert admission.retry_after_seconds() == 1
 
 
-def test_no_place_is_lost_when_many_come_go_and_give_up():
-    admission = Admission(3, 4, 0.002)
+def test_no_slot_is_lost_when_many_come_go_and_give_up():
+    admission = admission_of(3, 4, 0.002)
     outcomes = []
 
     def client():
         for _ in range(200):
             try:
-                with admission.place():
+                with admission.slot():
                     time.sleep(0.0005)
                     outcomes.append(admission.working)
             except AdmissionError as error:
@@ -122,3 +127,56 @@ def test_no_place_is_lost_when_many_come_go_and_give_up():
     assert {outcome for outcome in outcomes if isinstance(outcome, str)} <= {"overloaded", "deadline_exceeded"}
     assert max(outcome for outcome in outcomes if isinstance(outcome, int)) <= 3
     assert (admission.working, admission.waiting) == (0, 0)
+
+
+def test_batches_and_predictions_wait_in_one_queue():
+    admissions = Admissions(1, 2, 10)
+    working = [Occupant(admission) for admission in (admissions.predictions, *[admissions.batches] * 2)]
+    waiting = [Occupant(admissions.batches), Occupant(admissions.predictions)]
+    assert admissions.waiting == 2
+    for admission in (admissions.predictions, admissions.batches):
+        with pytest.raises(AdmissionError), admission.slot():
+            pass
+    for occupant in working + waiting:
+        occupant.end()
+    assert admissions.waiting == 0
+    assert not any(occupant.error for occupant in working + waiting)
+
+
+def test_who_holds_a_slot_of_another_kind_may_wait_though_the_queue_is_full():
+    admission = admission_of(1, 0, 10)
+    first, second = Occupant(admission), Occupant(admission, always_wait=True)
+    assert admission.waiting == 1
+    first.end()
+    assert second.thread.is_alive()
+    second.end()
+    assert second.done == [second]
+    assert (admission.working, admission.waiting) == (0, 0)
+
+
+def test_whatever_arrives_no_more_threads_are_held_than_foreseen():
+    admissions, release = Admissions(2, 5, 30), threading.Event()
+    held, refused, lock = [], [], threading.Lock()
+
+    def client(kind):
+        try:
+            with getattr(admissions, kind).slot():
+                if kind != "predictions":
+                    with admissions.predictions.slot(always_wait=True):
+                        release.wait(30)
+                release.wait(30)
+        except AdmissionError as error:
+            with lock:
+                refused.append(error.code)
+
+    for kind in ["batches", "explanations", "predictions"] * 20:
+        held.append(threading.Thread(target=client, args=(kind,)))
+        held[-1].start()
+    time.sleep(4 * MOMENT)
+    alive = sum(thread.is_alive() for thread in held)
+    release.set()
+    for thread in held:
+        thread.join(30)
+    assert 0 < alive <= admissions.max_held_threads == 2 + 2 + 1 + 5
+    assert set(refused) == {"overloaded"}
+    assert len(refused) == 60 - alive

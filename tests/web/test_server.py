@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import shlex
 import signal
 import socket
@@ -17,6 +18,7 @@ from PIL import Image
 from benchmarks.service import RunningServer, serving
 from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
+from web.admission import BATCHES_AT_ONCE, EXPLANATIONS_AT_ONCE
 from web.server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
 
 LARGE = encoded(
@@ -130,6 +132,33 @@ def test_idle_connections_make_room_before_there_are_too_many(brightness_file):
         uploading.sendall(b"cd")
         assert uploading.recv(100).startswith(b"HTTP/1.1 405")
         assert "Connection" not in requests.get(server.url + "/health", timeout=5).headers
+
+
+def test_probes_are_answered_while_batches_explanations_and_predictions_all_queue(brightness_file):
+    settings = {"BONE_MAX_IN_FLIGHT": "1", "BONE_MAX_QUEUE": "20", "BONE_DEADLINE_SECONDS": "6"}
+    with serving(BONE_MODEL_PATH=str(brightness_file), **settings) as server:
+        server.wait("/ready")
+        statuses: list[int] = []
+
+        def send(route, images):
+            answer = requests.post(server.url + route, files=[("image", LARGE)] * images, timeout=60)
+            statuses.append(answer.status_code)
+
+        kinds = [("/predict/batch", 4)] * 22 + [("/predict?explain=1", 1)] * 4 + [("/predict", 1)] * 30
+        clients = [threading.Thread(target=send, args=kind) for kind in kinds]
+        for client in clients:
+            client.start()
+        waits, depths = [], []
+        while any(client.is_alive() for client in clients):
+            asked = time.monotonic()
+            assert requests.get(server.url + "/health", timeout=60).status_code == 200
+            waits.append(time.monotonic() - asked)
+            metrics = requests.get(server.url + "/metrics", timeout=60).text
+            depths.append(float(re.search(r"^bone_queue_depth (.*)$", metrics, re.MULTILINE)[1]))
+            time.sleep(0.05)
+    assert 429 in statuses
+    assert max(depths) <= 20 + BATCHES_AT_ONCE + EXPLANATIONS_AT_ONCE
+    assert max(waits) < 5  # while threads were too few it was the deadline, 6 s and more
 
 
 def test_the_server_does_not_name_itself(server):
