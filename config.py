@@ -12,20 +12,20 @@ from typing import Any, Final, Literal
 VERSION: Final = "0.1.0"
 LOGGER: Final = "bone"  # the name of the service's logger
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
-LARGEST_IN_A_BATCH: Final = 5  # images of the largest size that a batch may hold together; more small ones fit
-PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check speaks first
+LARGEST_IN_A_BATCH: Final = 5  # of the largest images that a batch may contain; more small ones fit
+PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check comes first
 
-# Nothing else: flask-cors would read a * within an origin as a pattern, and let in what nobody meant.
+# Strict, because flask-cors takes a * within an origin for a pattern and would allow unintended origins.
 _ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
 
 
 class ConfigError(Exception):
-    """A setting whose value cannot be used; the message names the variable and what would be right."""
+    """A setting with an unusable value; the message names the variable and states what it must be."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator chose. Settings of the model are None where the model file is to decide."""
+    """The settings of one process. Those of the model are None where the model file decides."""
 
     host: str
     port: int
@@ -50,23 +50,23 @@ class Config:
 
     @property
     def slots(self) -> int:
-        """Return how many images are worked on at once: as set, or one per core."""
+        """Return how many images are processed at the same time: as set, or one per core."""
         return self.max_in_flight or available_cores()
 
     @property
     def max_body_bytes(self) -> int:
-        """Return the largest request body: one image and what multipart puts around it."""
+        """Return the size of the largest request body: one image and its multipart overhead."""
         return self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
 
     @property
     def max_batch_bytes(self) -> int:
-        """Return the largest body of several images together."""
+        """Return the size of the largest body of a batch."""
         return min(self.max_batch, LARGEST_IN_A_BATCH) * self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One environment variable: the field it fills, its default as it would be written, and its meaning."""
+    """One environment variable: the field it sets, its default as text, its parser and its meaning."""
 
     field: str
     variable: str
@@ -120,50 +120,56 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _names(value: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(","))
     if len(names) < 2 or not all(names) or len(set(names)) < len(names):
-        raise ValueError("two or more different names with commas between them")
+        raise ValueError("two or more different names, separated by commas")
     return names
 
 
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in value.split(","))
     if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError("* or origins such as https://clinic.example with commas between them")
+        raise ValueError("* or origins such as https://clinic.example, separated by commas")
     return origins
 
 
 def _keys(value: str) -> tuple[str, ...]:
     keys = tuple(key.strip() for key in value.split(","))
     if not all(key.isascii() and key.isprintable() and key and " " not in key for key in keys):
-        raise ValueError("keys of visible ASCII characters with commas between them")
+        raise ValueError("keys of visible ASCII characters, separated by commas")
     return keys
 
 
 SETTINGS: Final = (
     Setting("host", "BONE_HOST", "0.0.0.0", _text, "address to listen on"),  # noqa: S104 a service in a container
     Setting("port", "BONE_PORT", "5010", _whole(1, 65535), "port to listen on"),
-    Setting("model_path", "BONE_MODEL_PATH", "bone_fracture_classifier.h5", Path, "the model"),
+    Setting("model_path", "BONE_MODEL_PATH", "bone_fracture_classifier.h5", Path, "the model file"),
     Setting(
         "engine",
         "BONE_ENGINE",
         "auto",
         _one_of("auto", "compiled", "tensorflow"),
-        "what runs the network: `compiled` (LiteRT), `tensorflow` (plain Keras), or `auto`, the first where it can",
+        "`compiled` (LiteRT), `tensorflow` (plain Keras), or `auto`: compiled if the model can be compiled",
     ),
     Setting(
         "cache_path",
         "BONE_CACHE_DIR",
         ".compiled_cache",
         Path,
-        "folder of networks that were compiled at earlier starts",
+        "folder for compiled models and inspection results; it can be deleted at any time",
     ),
-    Setting("class_names", "BONE_CLASS_NAMES", None, _names, "the known classes, in the order of the outputs"),
-    Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, _decimal(0, 1), "least `confidence` of a success, 0 to 1"),
+    Setting(
+        "class_names",
+        "BONE_CLASS_NAMES",
+        None,
+        _names,
+        "comma-separated names of the known classes, in the order of the outputs",
+    ),
+    Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, _decimal(0, 1), "lowest `confidence` of a success, 0 to 1"),
     Setting(
         "scaling",
         "BONE_SCALING",
         None,
         _one_of("unit", "none"),
-        "pixel values the network expects: `unit` 0 to 1, `none` 0 to 255",
+        "pixel values the network expects: `unit` is 0 to 1, `none` is 0 to 255",
     ),
     Setting(
         "resize",
@@ -177,43 +183,61 @@ SETTINGS: Final = (
         "BONE_INPUT_SIZE",
         None,
         _whole(16, 4096),
-        "side of the input in pixels, for a network without a fixed one",
+        "side of the input in pixels, for a network without a fixed input size",
     ),
     Setting(
-        "max_upload_bytes", "BONE_MAX_UPLOAD_MB", "20", _megabytes(0.001, 1000), "largest image file, 1,000,000 bytes"
+        "max_upload_bytes",
+        "BONE_MAX_UPLOAD_MB",
+        "20",
+        _megabytes(0.001, 1000),
+        "largest image file, in units of 1,000,000 bytes",
     ),
     Setting(
         "max_pixels",
         "BONE_MAX_PIXELS",
         "50000000",
         _whole(1024, PILLOW_MAX_PIXELS),
-        "largest image in pixels, judged before decoding",
+        "largest image in pixels, checked before decoding",
     ),
     Setting("max_batch", "BONE_MAX_BATCH", "16", _whole(1, 256), "most images in one `POST /predict/batch`"),
+    Setting("cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "comma-separated origins whose pages may call the API"),
+    Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "default language of messages: `es` or `en`"),
     Setting(
-        "cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "origins whose pages may call the API, with commas between"
+        "api_keys",
+        "BONE_API_KEYS",
+        None,
+        _keys,
+        "comma-separated keys; if set, clients must send one in `X-API-Key`",
     ),
-    Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "language of messages without `?lang=`"),
-    Setting("api_keys", "BONE_API_KEYS", None, _keys, "keys, with commas between; one is wanted in `X-API-Key`"),
-    Setting("max_in_flight", "BONE_MAX_IN_FLIGHT", None, _whole(1, 256), "images worked on at once; unset: one a core"),
-    Setting("max_queue", "BONE_MAX_QUEUE", "64", _whole(0, 1000), "requests that may wait; past it 429"),
-    Setting("deadline_seconds", "BONE_DEADLINE_SECONDS", "10", _decimal(0.01, 3600), "longest wait; past it 504"),
+    Setting("max_in_flight", "BONE_MAX_IN_FLIGHT", None, _whole(1, 256), "images processed at the same time"),
+    Setting("max_queue", "BONE_MAX_QUEUE", "64", _whole(0, 1000), "requests that may wait; beyond it 429"),
     Setting(
-        "drain_seconds", "BONE_DRAIN_SECONDS", "10", _decimal(0, 3600), "how long a stop waits for what is in flight"
+        "deadline_seconds",
+        "BONE_DEADLINE_SECONDS",
+        "10",
+        _decimal(0.01, 3600),
+        "longest wait in seconds; beyond it 504",
+    ),
+    Setting(
+        "drain_seconds",
+        "BONE_DRAIN_SECONDS",
+        "10",
+        _decimal(0, 3600),
+        "how long a stop waits for requests in flight, in seconds",
     ),
 )
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
-    """Read the settings from environment variables; one that is empty counts as not set. Raise ConfigError."""
+    """Read the settings from environment variables; an empty one counts as not set. Raise ConfigError."""
     return Config(**{setting.field: _read(setting, environment) for setting in SETTINGS})
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the variables that begin with BONE_ and are no setting, each with the setting it resembles."""
+    """Return the variables that begin with BONE_ and are not known, each with the setting it resembles, if any."""
     known = [setting.variable for setting in SETTINGS]
-    strangers = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None) for name in strangers}
+    unknown = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None) for name in unknown}
 
 
 def available_cores() -> int:
@@ -233,5 +257,5 @@ def _read(setting: Setting, environment: Mapping[str, str]) -> Any:
     try:
         return setting.parse(written)
     except ValueError as error:
-        shown = "set" if setting.field == "api_keys" else repr(written)  # a key belongs in no log
+        shown = "set" if setting.field == "api_keys" else repr(written)  # never log a key
         raise ConfigError(f"{setting.variable} is {shown}; it must be {error}.") from None

@@ -133,12 +133,13 @@ def test_what_the_models_page_writes_into_a_file_is_what_check_reads(tmp_path, b
     assert checked.count("as the file says") == len(stated)
 
 
-def test_the_readme_lists_every_setting_with_its_default():
-    rows = dict(re.findall(r"^\| `(BONE_\w+)` \| ([^|]+) \|", README, re.MULTILINE))
-    assert set(rows) == {setting.variable for setting in SETTINGS}
-    for setting in SETTINGS:
-        if setting.default is not None:
-            assert rows[setting.variable] == f"`{setting.default}`"
+def test_the_readme_lists_every_setting_with_its_default_and_meaning():
+    rows = re.findall(r"^\| `(BONE_\w+)` \| ([^|]+) \| ([^|]+) \|$", README, re.MULTILINE)
+    assert [(variable, meaning) for variable, _, meaning in rows] == [
+        (setting.variable, setting.meaning) for setting in SETTINGS
+    ]
+    for setting, (_, default, _) in zip(SETTINGS, rows, strict=True):
+        assert setting.default is None or default == f"`{setting.default}`"
 
 
 def test_the_readme_lists_every_route():
