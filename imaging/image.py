@@ -1,9 +1,6 @@
 """What decoding a file gives: an upright 8-bit image and facts about the file, or an ImageError."""
 
 from dataclasses import dataclass
-from typing import Final
-
-MIN_SIDE_PIXELS: Final = 32
 
 
 class ImageError(Exception):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pydicom import uid
 
-from imaging import dicom
+from imaging import dicom, dicom_display, dicom_frames, dicom_reading, jpeg, limits
 from imaging.dicom import MODALITIES, is_dicom
 from imaging.image import ImageError
 from preprocessing import decode
@@ -53,7 +53,7 @@ def windowed(centre, width, values=WIDE):
     return np.rint(np.clip(shares, 0, 1) * 255)
 
 
-def jpeg(pixels, **options):
+def jpeg_of(pixels, **options):
     return encoded(Image.fromarray(pixels), "JPEG", quality=98, **options)
 
 
@@ -206,9 +206,11 @@ KNOWN = {
     "RLE, signed": (dicom_file(BELOW, compress=uid.RLELossless, **TWELVE), RAMP),
     "RLE, RGB": (dicom_file(COLOUR, compress=uid.RLELossless), COLOUR),
     "RLE, YBR": (dicom_file(YBR, compress=uid.RLELossless, PhotometricInterpretation="YBR_FULL"), COLOUR),
-    "JPEG": (encapsulated(jpeg(RAMP), uid.JPEGBaseline8Bit, RAMP), RAMP),
+    "JPEG": (encapsulated(jpeg_of(RAMP), uid.JPEGBaseline8Bit, RAMP), RAMP),
     "JPEG, RGB": (
-        encapsulated(jpeg(COLOUR, subsampling=0), uid.JPEGBaseline8Bit, COLOUR, PhotometricInterpretation="YBR_FULL"),
+        encapsulated(
+            jpeg_of(COLOUR, subsampling=0), uid.JPEGBaseline8Bit, COLOUR, PhotometricInterpretation="YBR_FULL"
+        ),
         COLOUR,
     ),
     "JPEG of 12 bits": (
@@ -354,7 +356,7 @@ def test_a_frame_larger_than_its_header_says_is_never_decoded(name):
 
 
 def test_a_jpeg_of_too_many_scans_is_refused():
-    data = jpeg(RAMP, progressive=True)
+    data = jpeg_of(RAMP, progressive=True)
     last = data.rindex(b"\xff\xda")
     bomb = data[:-2] + data[last:-2] * 65 + data[-2:]
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
@@ -391,12 +393,12 @@ def never_decodes_jpeg(monkeypatch):
 
 
 def test_a_large_jpeg_has_few_scans(monkeypatch):
-    data = jpeg(RAMP, progressive=True)
+    data = jpeg_of(RAMP, progressive=True)
     film = encapsulated(data, uid.JPEGBaseline8Bit, RAMP)
     scans = data.count(b"\xff\xda")
-    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size)
+    monkeypatch.setattr(jpeg, "MAX_SCANNED_PIXELS", scans * RAMP.size)
     assert decode(film, LIMIT)[0].size == (64, 48)
-    monkeypatch.setattr(dicom, "MAX_SCANNED_PIXELS", scans * RAMP.size - 1)
+    monkeypatch.setattr(jpeg, "MAX_SCANNED_PIXELS", scans * RAMP.size - 1)
     never_decodes_jpeg(monkeypatch)
     assert refusal(film)[0] == "unreadable_image"
 
@@ -404,29 +406,29 @@ def test_a_large_jpeg_has_few_scans(monkeypatch):
 @pytest.mark.parametrize("marker", [0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF])
 def test_an_arithmetic_jpeg_is_never_decoded(monkeypatch, marker):
     never_decodes_jpeg(monkeypatch)
-    data = jpeg(RAMP).replace(b"\xff\xc0", bytes([0xFF, marker]))
+    data = jpeg_of(RAMP).replace(b"\xff\xc0", bytes([0xFF, marker]))
     assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
 @pytest.mark.parametrize("marker", [0x01, 0xC8, 0xCC, 0xD0, 0xD8, 0xD9, 0xDA, 0xFD, 0x00])
 def test_a_marker_that_is_no_segments_hides_no_other_size(monkeypatch, marker):
     never_decodes_jpeg(monkeypatch)
-    large = jpeg(LARGE)
+    large = jpeg_of(LARGE)
     frame = large[large.index(b"\xff\xc0") :]
-    small = jpeg(RAMP)[2:]
+    small = jpeg_of(RAMP)[2:]
     data = b"\xff\xd8\xff" + bytes([marker]) + frame.ljust(0xFFC0, b"\0") + small
     assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
 def test_empty_segments_of_a_jpeg_are_not_counted_to_their_end(monkeypatch):
     never_decodes_jpeg(monkeypatch)
-    data = jpeg(RAMP)
+    data = jpeg_of(RAMP)
     bomb = data[:2] + b"\xff\xfe\0\2" * 20_001 + data[2:]
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
 def test_fill_bytes_before_a_marker_are_passed_over():
-    data = jpeg(RAMP)
+    data = jpeg_of(RAMP)
     filled = data[:2] + b"\xff\xff\xff" + data[2:]
     assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT)[0].size == (64, 48)
 
@@ -437,7 +439,7 @@ def test_fragments_of_a_defined_length_are_not_put_together(monkeypatch):
     monkeypatch.setattr("pydicom.encaps.get_frame", lambda *_, **__: pytest.fail("they were put together"))
     native = dicom_file(RAMP)
     start = native.rindex(b"\xe0\x7f\x10\0")
-    data = native[:start] + element(PIXELS, "OB", encapsulate([jpeg(RAMP)]))
+    data = native[:start] + element(PIXELS, "OB", encapsulate([jpeg_of(RAMP)]))
     data = data.replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.4.50")
     assert refusal(data)[0] == "unreadable_image"
 
@@ -560,7 +562,7 @@ def test_colours_are_converted_some_rows_at_once(monkeypatch, name):
         return from_array(pixels, mode)
 
     monkeypatch.setattr(Image, "fromarray", seen)
-    monkeypatch.setattr(dicom, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(dicom_frames, "ROWS_AT_ONCE", 10)
     decode(KNOWN[name][0], LIMIT)[0]
     assert sizes == [10, 10, 10, 10, 8, 0]
 
@@ -675,7 +677,7 @@ def test_empty_items_are_not_read_to_their_end(monkeypatch):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_ordinary_files_take_far_fewer_reads_than_are_allowed(monkeypatch, name):
-    monkeypatch.setattr(dicom._Source.__init__, "__defaults__", (dicom.MAX_SEQUENCE_READS // 4,))
+    monkeypatch.setattr(dicom_reading._Source.__init__, "__defaults__", (limits.MAX_SEQUENCE_READS // 4,))
     assert decode(KNOWN[name][0], LIMIT)[0].size == (64, 48)
 
 
@@ -696,7 +698,7 @@ def test_damaged_bytes_give_an_image_or_a_refusal_and_nothing_else(name):
 
 def test_nothing_about_the_patient_is_read():
     for name in ("8 bits", "RLE", "12 bits, deflated"):
-        dataset, _ = dicom._read(KNOWN[name][0], LIMIT)
+        dataset, _ = dicom_reading.read(KNOWN[name][0], LIMIT)
         assert "PatientName" not in dataset
         assert PATIENT not in str(dataset)
 
@@ -793,7 +795,7 @@ def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bit
     for _ in range(20):
         samples = random.integers(0, 2**bits, (3, 5), dtype=np.uint16)
         low, high = stored[samples].min(), stored[samples].max()
-        shares = dicom._unwindowed(stored, samples, bits)
+        shares = dicom_display._unwindowed(stored, samples, bits)
         if low < 0:
             assert np.array_equal(shares, (stored - low) / max(high - low, 1))
         else:
@@ -801,6 +803,6 @@ def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bit
 
 
 def test_every_row_of_a_tall_film_is_looked_up():
-    tall = np.random.default_rng(0).integers(0, 4096, (3 * dicom.ROWS_AT_ONCE + 5, 40)).astype(np.uint16)
+    tall = np.random.default_rng(0).integers(0, 4096, (3 * limits.ROWS_AT_ONCE + 5, 40)).astype(np.uint16)
     film = dicom_file(tall, **TWELVE, WindowCenter=2000, WindowWidth=3000)
     assert np.array_equal(np.asarray(decode(film, LIMIT)[0]), windowed(2000, 3000, tall))

@@ -1,0 +1,159 @@
+"""PNG, JPEG, WebP and BMP files, read by Pillow -> an upright 8-bit image. TIFF shares what is general."""
+
+import io
+import itertools
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+
+from imaging import jpeg
+from imaging.image import DecoderFacts, ImageError
+from imaging.limits import (
+    MAX_CHUNKS,
+    MAX_EXIF_BYTES,
+    MAX_PROFILES,
+    MAX_TEXT_BYTES,
+    MAX_TEXTS,
+    check_size,
+    too_many_pixels,
+)
+from imaging.samples import scale_to_8_bit
+
+ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"
+_TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
+_MIRRORED: Final = (2, 4, 5, 7)
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
+
+
+def decode(data: bytes, image_format: str, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
+    """Decode a file whose signature is that of Pillow's `image_format`; see `preprocessing.decode`."""
+    if image_format in _CHECKS:
+        _CHECKS[image_format](data)
+    image = open_image(data, image_format, max_pixels)
+    if image.format in ("JPEG", "MPO"):
+        jpeg.check_scans(jpeg.count_scans(data), image.width * image.height)
+    if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
+        raise ImageError("unsupported_image", formats=ACCEPTED_FORMATS)
+    load(image)
+    converted, bits = to_8_bit(image)
+    orientation = read_orientation(image)
+    frames = int(getattr(image, "n_frames", 1))
+    facts = facts_of(image_format, bits, orientation, frames, (image.height, image.width))
+    return turn_upright(converted, orientation), facts
+
+
+def open_image(data: bytes, image_format: str, max_pixels: int) -> ImageFile.ImageFile:
+    """Read the header alone; refuse a size outside the limits before a pixel is decoded. Raise ImageError."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=[image_format])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise too_many_pixels(max_pixels) from None
+    except Exception as error:  # a damaged header raises whatever the format's parser runs into
+        raise ImageError("unreadable_image") from error
+    check_size(image.height, image.width, 1, max_pixels)
+    if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+        raise ImageError("unreadable_image")
+    return image
+
+
+def load(image: Image.Image) -> None:
+    """Decode the pixels. Raise ImageError: unreadable_image."""
+    try:
+        image.load()
+    except Exception as error:  # damaged pixels raise OSError, SyntaxError, zlib.error, struct.error, …
+        raise ImageError("unreadable_image") from error
+
+
+def to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
+    """Convert any of Pillow's modes to L or RGB; return the bits that a sample was read with, too."""
+    if image.mode.startswith("I") or image.mode == "F":
+        brightness, bits = scale_to_8_bit(np.asarray(image))
+        return Image.fromarray(brightness), bits
+    return _to_grey_or_colour(image), 1 if image.mode == "1" else 8
+
+
+def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+    """Convert a mode of at most 8 bits a sample to L or RGB, not copied where it is; transparent becomes black."""
+    if image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.has_transparency_data:
+        return _on_black(image)
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    is_grey = image.mode in ("1", "L", "LA")
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if is_grey else "RGBA")
+    opaque = Image.new("L" if is_grey else "RGB", image.size)
+    opaque.paste(image, mask=image)
+    return opaque
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where the EXIF block is absent or damaged."""
+    try:
+        value: Any = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, ValueError, SyntaxError, struct.error, KeyError, IndexError, TypeError):
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Undo an EXIF orientation."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def facts_of(
+    image_format: str, bits: int | None, orientation: int, frames: int, stored: tuple[int, int]
+) -> DecoderFacts:
+    """Return the facts of a picture that counts from black to white."""
+    return DecoderFacts(
+        format=image_format,
+        bits=bits,
+        inverted=False,
+        rotated=_TURNED_DEGREES.get(orientation, 0),
+        mirrored=orientation in _MIRRORED,
+        frames=frames,
+        original_size=stored,
+    )
+
+
+def _check_png(data: bytes) -> None:
+    """Count chunks; Pillow inflates each profile and text, and forgets the bytes of one whose checksum is wrong."""
+    offsets = list(itertools.islice(_png_chunks(data), MAX_CHUNKS + 1))
+    kinds = Counter(data[offset + 4 : offset + 8] for offset in offsets)
+    exif = sum(int.from_bytes(data[start : start + 4]) for start in offsets if data[start + 4 : start + 8] == b"eXIf")
+    if (
+        len(offsets) > MAX_CHUNKS
+        or exif > MAX_EXIF_BYTES
+        or kinds[b"iCCP"] > MAX_PROFILES
+        or kinds[b"zTXt"] + kinds[b"iTXt"] > MAX_TEXTS
+    ):
+        raise ImageError("unreadable_image")
+
+
+def _png_chunks(data: bytes) -> Iterator[int]:
+    """Yield the offset of each chunk."""
+    offset = 8
+    while offset < len(data):
+        yield offset
+        offset += 12 + int.from_bytes(data[offset : offset + 4])
+
+
+_CHECKS: Final[dict[str, Callable[[bytes], None]]] = {"JPEG": jpeg.check_header, "PNG": _check_png}
