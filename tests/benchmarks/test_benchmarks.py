@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app import Service, create_app
+from benchmarks import answers
 from benchmarks.aims import Aim, aims
 from benchmarks.client import Answer
 from benchmarks.compare import Bench, cases
@@ -16,6 +18,9 @@ from benchmarks.report import render
 from benchmarks.runtimes import OPENERS
 from benchmarks.runtimes import OURS as OUR_ENGINE
 from preprocessing import decode
+from tests.browser import ThreadedServer
+from tests.conftest import make_classifier
+from tests.phantoms import encoded, phantom
 
 FACTS = {"command": "python -m benchmarks.compare"}
 
@@ -147,3 +152,37 @@ def test_a_short_round_compares_our_service_with_the_classic_one(drawn):
     assert found.above(OURS, BARE, SMALL.name, 1) is not None
     assert list(found.stages(SMALL.name, 1)) == ["queue", "decode", "prepare", "network", "other"]
     assert all(visit.memory_mb > 50 for visit in found.visits)
+
+
+@pytest.fixture
+def folder_of_answers(tmp_path):
+    folder = tmp_path / "films"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "bone.png").write_bytes(encoded(phantom("fractura", (60, 60))))
+    (folder / "notes.txt").write_text("not an image", encoding="utf-8")
+    return folder
+
+
+def test_answers_are_the_same_bytes_each_time_and_one_changed_digit_is_shown(
+    config, folder_of_answers, tmp_path, capsys
+):
+    server = ThreadedServer(create_app(config, Service(make_classifier())))
+    command = [str(folder_of_answers), "--url", server.url.rstrip("/")]
+    before = tmp_path / "before.txt"
+    assert answers.main(command) == 0
+    before.write_text(capsys.readouterr().out, encoding="utf-8")
+    image, text = before.read_text(encoding="utf-8").splitlines()
+    assert image.startswith('films/deep/bone.png\t200\t{"success":')
+    assert image.endswith('"milliseconds":{"queue":0,"decode":0,"prepare":0,"network":0,"total":0}}}')
+    assert text.startswith("films/notes.txt\t415\t")
+    assert text.endswith('"code":"unsupported_image","requestId":""}')
+
+    assert answers.main([*command, "--against", str(before)]) == 0
+    assert "2 answers, 0 lines differ" in capsys.readouterr().err
+
+    before.write_text(image.replace('"confidence":', '"confidence":1') + "\n" + text, encoding="utf-8")
+    assert answers.main([*command, "--against", str(before)]) == 1
+    changed = capsys.readouterr().err
+    assert "+" + image in changed
+    assert "2 lines differ" in changed
+    server.stop()
