@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all bench bench-peers bench-engines lint types audit check format lock clean
+.PHONY: help setup setup-dev run test test-all bench bench-peers lint types audit check format lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,13 +49,8 @@ bench: setup-dev $(RIVALS)/bench/.installed   ## measure the service against cla
 	$(BIN)/python -m benchmarks.compare $(BENCH)
 	$(REPORT)
 
-bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed $(RIVALS)/engines/.installed   ## bench with LitServe and BentoML, then the network under other runtimes
+bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed   ## measure LitServe and BentoML as well
 	$(BIN)/python -m benchmarks.compare --peers $(BENCH)
-	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
-	$(REPORT)
-
-bench-engines: $(RIVALS)/bench/.installed $(RIVALS)/engines/.installed   ## measure the network under other runtimes
-	$(RIVALS)/engines/bin/python -m benchmarks.engines $(BENCH)
 	$(REPORT)
 
 $(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements/service.in requirements/slim.in | $(VENV)/bin/python

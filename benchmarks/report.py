@@ -3,21 +3,16 @@
 python -m benchmarks.report
 """
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from benchmarks import machine
 from benchmarks.aims import NOT_MEASURED, aims, number
 from benchmarks.compare import AGREE_WITHIN_POINTS, CONCURRENCIES, RESULT
 from benchmarks.contenders import BARE, OURS
-from benchmarks.engines import RESULT as ENGINES
 from benchmarks.films import KINDS, LARGE, SMALL
 from benchmarks.machine import ROOT
 from benchmarks.measurements import Comparison
-from benchmarks.runtimes import CLASSIC as CLASSIC_ENGINE
-from benchmarks.runtimes import OURS as OUR_ENGINE
-from benchmarks.runtimes import REFERENCE as PEERS_ENGINE
 
 README: Final = ROOT / "benchmarks" / "README.md"
 IMAGES: Final = ROOT / "docs" / "images"
@@ -114,34 +109,7 @@ def failures(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def engines(found: dict[str, Any]) -> str:
-    """Return the table of the runtimes."""
-    columns: dict[str, tuple[str, Callable[[float], str]]] = {
-        "one_ms": ("one image, all cores, ms", lambda value: number(value, 1)),
-        "one_core_ms": ("one image, one core, ms", lambda value: number(value, 1)),
-        "batch_ms": ("8 images, all cores, ms", lambda value: number(value, 1)),
-        "per_second": ("a call per core, images/s", lambda value: number(value, 1)),
-        "memory_mb": ("memory, MB", number),
-        "start_seconds": ("import to first answer, s", lambda value: number(value, 1)),
-        "distance": ("farthest from Keras", lambda value: f"{value:.1e}"),
-    }
-    rows = [[name, *(show(row[key]) for key, (_, show) in columns.items())] for name, row in found["engines"].items()]
-    return table(["runtime", *(title for title, _ in columns.values())], rows)
-
-
-def bound(rows: dict[str, Any]) -> str:
-    """Say how much of a service's lead the runtime alone can give."""
-    ours = rows[OUR_ENGINE]["per_second"]
-    times = " and ".join(
-        f"{ours / rows[name]['per_second']:.2f} times what {name} gives" for name in (PEERS_ENGINE, CLASSIC_ENGINE)
-    )
-    return (
-        f"With a call per core {OUR_ENGINE} gives {times}: so much of a lead with small films is the runtime's. "
-        "What goes beyond is saved around the network."
-    )
-
-
-def render(found: Comparison, runtimes: dict[str, Any] | None, versions: dict[str, str]) -> str:
+def render(found: Comparison, versions: dict[str, str]) -> str:
     """Return the whole README."""
     facts = "\n".join(f"- {name}: {value}" for name, value in found.facts.items())
     pins = ", ".join(f"{name} {version}" for name, version in sorted(versions.items(), key=lambda pin: pin[0].lower()))
@@ -159,10 +127,6 @@ def render(found: Comparison, runtimes: dict[str, Any] | None, versions: dict[st
         STAGES + stages(found),
         "![The stages of a lone request](../docs/images/bench-stages.png)",
     ]
-    if runtimes is not None:
-        measured = f"{runtimes['facts']['measured']}, {runtimes['facts']['date']}"
-        parts.append(ENGINES_TEXT.format(measured=measured) + engines(runtimes))
-        parts.append(bound(runtimes["engines"]))
     parts += ["## Conditions\n\n" + facts, "Pinned: " + pins + "."]
     return "\n\n".join(parts) + "\n"
 
@@ -173,7 +137,7 @@ Written by `python -m benchmarks.report` from what was measured; nothing here is
 
 ```sh
 make bench          # the service, the classic Flask service, the bare limit
-make bench-peers    # the same with LitServe and BentoML, then the runtimes
+make bench-peers    # the same with LitServe and BentoML
 make bench BENCH=--short    # proves that it works, no more
 ```
 
@@ -213,22 +177,13 @@ Means from the header `Server-Timing`; *other* is what passes between the stages
 
 """
 
-ENGINES_TEXT: Final = """## Runtimes
-
-`python -m benchmarks.engines`: the shipped network alone, in processes of its own; {measured}.
-*A call per core*: as many callers as cores, one core each. The distance is the largest of a probability, over phantoms
-and noise.
-
-"""
-
 
 def main() -> None:
     """Write the README, and the plots where matplotlib is there."""
     from benchmarks.plots import draw_all  # noqa: PLC0415 matplotlib is not part of the service's environment
 
     found = Comparison.read(RESULT)
-    runtimes = json.loads(ENGINES.read_text(encoding="utf-8")) if ENGINES.exists() else None
-    README.write_text(render(found, runtimes, machine.versions()), encoding="utf-8")
+    README.write_text(render(found, machine.versions()), encoding="utf-8")
     draw_all(found, IMAGES)
     print(f"{README.relative_to(ROOT)} and {IMAGES.relative_to(ROOT)}/bench-*.png are written")
 
