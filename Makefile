@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all bench bench-peers lint types audit check format lock clean
+.PHONY: help setup setup-dev run test test-all bench bench-peers bench-reliability lint types audit check format lock clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ bench: setup-dev $(RIVALS)/bench/.installed   ## measure the service against cla
 bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed   ## measure LitServe and BentoML as well
 	$(BIN)/python -m benchmarks.compare --peers $(BENCH)
 	$(REPORT)
+
+bench-reliability: setup-dev   ## overload, slow senders, bombs, damaged files, signals, a soak
+	$(BIN)/python -m tests.support.hostile $(RIVALS)/hostile
+	$(BIN)/python -m benchmarks.reliability $(BENCH)
 
 $(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements/service.in requirements/slim.in | $(VENV)/bin/python
 	@echo "Installing $< into $(@D) (about 2 GB, a minute or two)"

@@ -8,27 +8,37 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, cast
+from statistics import median
+from typing import IO, Final, NamedTuple, cast
 
-from benchmarks.children import environment
 from benchmarks.films import read, write
-from benchmarks.machine import ROOT
-from benchmarks.rates import Rate, throughput
+from benchmarks.service import ROOT, environment
 from config import available_cores, read_config
 from model_loader import Classifier, load
 from preprocessing import decode, prepare
 
 MAX_PIXELS: Final = 50_000_000
 
+
+class Rate(NamedTuple):
+    """Calls a second, the median ms of a call, and the processor's ms of each."""
+
+    per_second: float
+    p50_ms: float
+    cpu_ms: float
+
+
 Measure = Callable[[str, int, float], Rate]
 
 
 @contextmanager
 def bare_limit(films: dict[str, list[bytes]], settings: dict[str, str]) -> Iterator[Measure]:
-    """Start a process that holds the network and the films; measure a film, so many callers, so many seconds there."""
+    """Start a process that holds the network and the films; yield what measures (film, callers, seconds) there."""
     with tempfile.TemporaryDirectory() as folder:
         write(films, Path(folder))
         with subprocess.Popen(
@@ -55,12 +65,26 @@ def classify(classifier: Classifier, data: bytes) -> object:
 
 
 def measure(classifier: Classifier, files: list[bytes], callers: int, seconds: float) -> Rate:
-    """Loop over the files in as many threads as the callers could keep busy."""
+    """Loop over the files for so long, in as many threads as the callers could keep busy."""
+    times: list[list[float]] = [[] for _ in range(min(callers, available_cores()))]
+    cpu, started = time.process_time(), time.perf_counter()
 
-    def work(thread: int, number: int) -> object:
-        return classify(classifier, files[(thread + number) % len(files)])
+    def loop(thread: int) -> None:
+        began = started
+        while not times[thread] or began < started + seconds:
+            classify(classifier, files[(thread + len(times[thread])) % len(files)])
+            ended = time.perf_counter()
+            times[thread].append(ended - began)
+            began = ended
 
-    return throughput(work, min(callers, available_cores()), seconds)
+    threads = [threading.Thread(target=loop, args=(number,)) for number in range(len(times))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    calls = [call for of_thread in times for call in of_thread]
+    return Rate(len(calls) / took, 1000 * median(calls), 1000 * cpu / len(calls))
 
 
 def main(folder: str) -> None:

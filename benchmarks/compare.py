@@ -4,7 +4,7 @@
 
 `make bench` and `make bench-peers` install what that needs and call it. Each round starts every contender and gives
 each load to all of them in turn, those that wait being stopped meanwhile (SIGSTOP): the pace of a machine drifts within
-minutes, and so it drifts for all. The images are phantoms, or radiographs from BONE_DATA_DIR.
+minutes, and so it drifts for all. The images are drawn, or radiographs from BONE_DATA_DIR.
 What was measured goes to benchmarks/.cache/comparison.json, from which `python -m benchmarks.report` writes
 benchmarks/README.md and the plots.
 """
@@ -29,10 +29,10 @@ import requests
 from benchmarks import machine
 from benchmarks.bare import Measure, bare_limit
 from benchmarks.client import Client, closed_loop, prepared
-from benchmarks.contenders import BARE, CACHE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
+from benchmarks.contenders import BARE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
 from benchmarks.films import KINDS, LARGE, SMALL, films
 from benchmarks.measurements import Comparison, Load, Visit, load_of, points_apart
-from benchmarks.service import RunningServer
+from benchmarks.service import CACHE, RunningServer
 
 Films = dict[str, list[bytes]]
 Answers = dict[str, list[dict[str, Any]]]
@@ -196,7 +196,7 @@ def run(arguments: argparse.Namespace) -> Comparison:
         machine.facts()
         | {
             "command": shlex.join(["python", "-m", "benchmarks.compare", *sys.argv[1:]]),
-            "images": "radiographs from BONE_DATA_DIR" if folder else "phantoms",
+            "images": "radiographs from BONE_DATA_DIR" if folder else "drawn",
             "loads": f"{rounds} × {seconds:g} s each",
         }
     )

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import ROOT
-from benchmarks.service import SERVICE, RunningServer, serving
+from benchmarks.service import CACHE, SERVICE, RunningServer, serving
 
-CACHE: Final = ROOT / "benchmarks" / ".cache"
 OURS: Final = "this service"
 BARE: Final = "limit: bare loop, decode + prepare + network, no HTTP"
 CLASSIC: Final = "classic: Flask, `model.predict`, development server"

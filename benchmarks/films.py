@@ -1,17 +1,14 @@
 """The images that every contender gets: several different ones of each kind, drawn or from BONE_DATA_DIR."""
 
-from collections.abc import Sequence
+import csv
+from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from PIL import Image
-
-from benchmarks.radiographs import sample
-from tests.support.phantoms import Crack, encoded, phantom
+from PIL import Image, ImageFilter
 
 DRAWN_SIZE: Final = (3000, 2667)  # (height, width), 8 megapixels; the others, 2 and 0.36, are scaled from it
-CRACKS: Final[Sequence[Crack]] = ("none", "fisura", "fractura")
 
 
 class Kind(NamedTuple):
@@ -28,8 +25,8 @@ KINDS: Final = (SMALL, Kind("2 MP", 1500), LARGE, Kind("16-bit PNG", 1500, bits=
 
 
 def films(count: int, folder: Path | None) -> dict[str, list[bytes]]:
-    """Return `count` files of each kind, by its name: radiographs of the folder, else phantoms."""
-    pictures = [_drawn(seed) for seed in range(count)] if folder is None else _taken(folder, count)
+    """Return `count` files of each kind, by its name: radiographs of the folder, else drawn ones."""
+    pictures = [draw(DRAWN_SIZE, seed) for seed in range(count)] if folder is None else _sample(folder, count)
     return {kind.name: [_file(picture, kind) for picture in pictures] for kind in KINDS}
 
 
@@ -38,27 +35,39 @@ def write(kinds: dict[str, list[bytes]], folder: Path) -> None:
     for name, files in kinds.items():
         (folder / name).mkdir()
         for number, data in enumerate(files):
-            (folder / name / str(number)).write_bytes(data)
+            (folder / name / f"{number:03}").write_bytes(data)
 
 
 def read(folder: Path) -> dict[str, list[bytes]]:
     """Read what `write` wrote."""
-    return {
-        kind.name: [file.read_bytes() for file in sorted((folder / kind.name).iterdir())]
-        for kind in KINDS
-        if (folder / kind.name).is_dir()
-    }
+    return {kind.name: [file.read_bytes() for file in sorted(kind.iterdir())] for kind in folder.iterdir()}
 
 
-def _drawn(seed: int) -> Image.Image:
-    return phantom(CRACKS[seed % len(CRACKS)], DRAWN_SIZE, seed)
+def draw(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """Draw a broken bone in soft tissue under a detector's noise: 8-bit grey (mode L), `size` is (height, width)."""
+    random = np.random.default_rng(seed)
+    down, across = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+    line = down - random.uniform(0.3, 0.6) * across
+    bone = across + np.where(line > 0, 0.1, -0.1)
+    cortex = np.sqrt(np.clip(0.06 - bone**2, 0, None)) - np.sqrt(np.clip(0.03 - bone**2, 0, None))
+    tissue = 95 * np.sqrt(np.clip(1 - (across / 0.85) ** 2, 0, None))
+    sharp = Image.fromarray((tissue + 700 * cortex * (np.abs(line) > 0.03)).clip(0, 255).astype(np.uint8))
+    blurred = np.asarray(sharp.filter(ImageFilter.GaussianBlur(size[1] / 400)), np.float64)
+    return Image.fromarray((blurred + random.normal(0, 3, size)).clip(0, 255).astype(np.uint8))
 
 
-def _taken(folder: Path, count: int) -> list[Image.Image]:
-    """Open `count` radiographs of the folder, of every label as far as they go, as grey."""
-    paths = [path for path, _ in sample(folder, count)]
-    step = max(1, len(paths) // count)
-    return [Image.open(path).convert("L") for path in paths[::step][:count]]
+def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
+    """Return the bytes of a file that holds the image."""
+    buffer = BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def _sample(folder: Path, count: int) -> list[Image.Image]:
+    """Open `count` radiographs of the folder, spread evenly over the labels of its manifest.csv, as grey."""
+    with (folder / "manifest.csv").open(encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["label"])
+    return [Image.open(folder / row["path"]).convert("L") for row in rows[:: len(rows) // count][:count]]
 
 
 def _file(picture: Image.Image, kind: Kind) -> bytes:

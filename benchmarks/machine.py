@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.service import ROOT
 from config import available_cores
 
-ROOT = Path(__file__).parents[1]
 PIN = re.compile(r"^([\w.-]+)==([\w.]+)$", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""Draws what the benchmarks measured, in the manner of the model card's pictures."""
+"""Plots of what the benchmarks measured, in the style of the model card's."""
 
 from pathlib import Path
 from typing import Final
@@ -19,13 +19,9 @@ COLOURS: Final = ("#0b6fa4", "#c8571b", "#4d8a3d", "#8a8a8a", "#7a4f9a")
 
 
 def draw_all(found: Comparison, folder: Path) -> None:
-    """Write `bench-services.png`, `bench-growth.png` and `bench-stages.png`."""
+    """Write `bench-services.png` and `bench-growth.png`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, columns, draw in (
-        ("services", 1, draw_services),
-        ("growth", 2, draw_growth),
-        ("stages", 1, draw_stages),
-    ):
+    for name, columns, draw in (("services", 1, draw_services), ("growth", 2, draw_growth)):
         canvas = Canvas(figsize=(4 + 3.2 * columns, 3.6), layout="constrained")
         axes = list(canvas.subplots(1, columns, squeeze=False)[0])
         draw(found, axes)
@@ -36,14 +32,14 @@ def draw_all(found: Comparison, folder: Path) -> None:
 def draw_services(found: Comparison, axes: list[Axes]) -> None:
     """Draw requests a second with 8 callers: a bar for each service and size; the bare limit as a dotted line."""
     names = found.contenders()
-    places = np.arange(len(names))
+    rows = np.arange(len(names))
     for offset, kind, colour in ((-0.2, SMALL, COLOURS[0]), (0.2, LARGE, COLOURS[1])):
         rates = [found.load(name, kind.name, 8, "per_second") or 0 for name in names]
-        bars = axes[0].barh(places + offset, rates, 0.38, color=colour, label=kind.name)
+        bars = axes[0].barh(rows + offset, rates, 0.38, color=colour, label=kind.name)
         axes[0].bar_label(bars, fmt="%.0f", padding=3)
         if limit := found.load(BARE, kind.name, 8, "per_second"):
             axes[0].axvline(limit, color=colour, linestyle=":", label=f"bare limit, {kind.name}")
-    axes[0].set_yticks(places, [short(name) for name in names])
+    axes[0].set_yticks(rows, [short(name) for name in names])
     axes[0].invert_yaxis()
     axes[0].margins(x=0.1)
     axes[0].set(xlabel="requests a second, 8 callers")
@@ -59,19 +55,6 @@ def draw_growth(found: Comparison, axes: list[Axes]) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(CONCURRENCIES, [str(callers) for callers in CONCURRENCIES])
         axis.set(xlabel="callers", ylabel=label, ylim=(0, None))
-
-
-def draw_stages(found: Comparison, axes: list[Axes]) -> None:
-    """Draw where the time of a lone request goes, a bar for each kind of film."""
-    rows = {kind.name: found.stages(kind.name, 1) for kind in KINDS}
-    left = np.zeros(len(rows))
-    stages = [stage for stage in next(iter(rows.values())) if stage != "queue"]  # a lone request waits for nobody
-    for stage, colour in zip(stages, COLOURS, strict=False):
-        widths = np.array([row[stage] for row in rows.values()])
-        axes[0].barh(list(rows), widths, left=left, color=colour, label=stage)
-        left += widths
-    axes[0].invert_yaxis()
-    axes[0].set(xlabel="ms of a lone request")
 
 
 def short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A real server process: `python app.py`, or a rival, on a free port of the loopback address; its memory, its time."""
+"""A real server process: `python app.py`, or a peer, on a free port of the loopback address. Linux alone."""
 
 import os
 import signal
@@ -7,47 +7,57 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import requests
 
-from benchmarks.children import environment
-from benchmarks.machine import ROOT
+ROOT: Final = Path(__file__).parents[1]
+CACHE: Final = ROOT / "benchmarks" / ".cache"
+SERVICE: Final = (sys.executable, "app.py")
+START_SECONDS: Final = 60
+STOP_SECONDS: Final = 60
 
-START_SECONDS = 60
-SERVICE = (sys.executable, "app.py")
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def serving(command: tuple[str, ...] = SERVICE, /, **settings: str) -> Iterator["RunningServer"]:
     """Run the service, or what the command starts, with these settings until the block ends."""
-    server = RunningServer(settings, command=command)
+    server = RunningServer(settings, command)
     try:
         yield server
     finally:
-        server.end()
-        server.close()
+        server.stop()
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the caller's environment with these settings; its own `BONE_*` variables are left out."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
+    return clean | dict(settings)
 
 
 class RunningServer:
-    """One process, and whatever it starts; `BONE_*` variables of the caller do not reach it.
+    """One process and its descendants, here called its family.
 
     `{port}` in the command stands for the port, which BONE_PORT names too.
     """
 
-    def __init__(self, settings: dict[str, str], folder: Path = ROOT, command: tuple[str, ...] = SERVICE) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by close; a pipe that nobody reads would fill up
+    def __init__(self, settings: Mapping[str, str], command: Sequence[str] = SERVICE) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed by stop; a pipe that nobody reads would fill up
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        settings = {"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | settings
-        words = [word.replace("{port}", str(self.port)) for word in command]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            words, cwd=folder, env=environment(settings), stdout=self._log, stderr=subprocess.STDOUT
+            [word.replace("{port}", str(self.port)) for word in command],
+            cwd=ROOT,
+            env=environment({"BONE_HOST": "127.0.0.1", "BONE_PORT": str(self.port)} | dict(settings)),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
         )
 
     @property
@@ -57,18 +67,15 @@ class RunningServer:
 
     def wait(self, route: str) -> "RunningServer":
         """Return once the route answers 200. Raise AssertionError where it never does."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if requests.get(self.url + route, timeout=5).status_code == 200:
+        while time.perf_counter() < self.started + START_SECONDS and self.process.poll() is None:
+            with suppress(requests.ConnectionError):
+                if requests.get(self.url + route, timeout=5).ok:
                     return self
-            except requests.ConnectionError:
-                pass
             time.sleep(0.02)
         raise AssertionError(f"{route} never answered 200: {self.output}")
 
     def family(self) -> list[int]:
-        """Return the ids of the process and of all that descend from it. Linux alone."""
+        """Return the ids of the process and of all its descendants."""
         parents = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it ended meanwhile
@@ -79,22 +86,46 @@ class RunningServer:
         return found
 
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """Return the process's resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux alone."""
+        """Return the process's resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes."""
         return _memory_mb(self.process.pid, field)
 
     def family_memory_mb(self) -> float:
-        """Return the family's resident memory, what its members share counted once. Linux alone."""
-        parts = [[_memory_mb(pid, f"{which}_Clean", f"{which}_Dirty") for pid in self.family()] for which in _PAGES]
-        private, shared = parts
+        """Return the family's resident memory, what its members share counted once.
+
+        The kernel's proportional size would count less of a library that another contender has loaded too.
+        """
+        family = self.family()
+        private, shared = (
+            [_memory_mb(pid, f"{kind}_Clean", f"{kind}_Dirty") for pid in family] for kind in ("Private", "Shared")
+        )
         return sum(private) + max(shared)
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the family has used so far."""
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self.family()) / _TICKS_PER_SECOND
+
+    def reset_peak(self) -> None:
+        """Make VmHWM start again from the memory in use now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+
     def pause(self) -> None:
-        """Let the family do nothing, not even wait."""
+        """Stop the family with SIGSTOP: it does nothing, not even wait."""
         self._signal(signal.SIGSTOP, self.family())
 
     def resume(self) -> None:
-        """Let the family go on."""
+        """Continue after `pause`."""
         self._signal(signal.SIGCONT, self.family())
+
+    def stop(self) -> None:
+        """Resume the family, end its process by SIGTERM, then kill what is left. Raise TimeoutExpired if it hangs."""
+        family = self.family()
+        self._signal(signal.SIGCONT, family)
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        finally:
+            self._signal(signal.SIGKILL, family)
+            self._log.close()
 
     def _signal(self, number: int, family: list[int]) -> None:
         """Send a signal to those of the family that are still there."""
@@ -102,32 +133,6 @@ class RunningServer:
         for pid in family[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-    def reset_peak(self) -> None:
-        """Let VmHWM begin anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time that the family has used so far. Linux alone."""
-        fields = [_stat(pid) for pid in self.family()]
-        return sum(int(user) + int(system) for _, _, *rest in fields for user, system in [rest[9:11]]) / _TICKS
-
-    def end(self) -> int:
-        """Stop the process, if it has not stopped yet, and what it leaves behind; return its exit code."""
-        family = self.family()
-        self._signal(signal.SIGCONT, family)
-        self.process.terminate()
-        code = self.process.wait(START_SECONDS)
-        self._signal(signal.SIGKILL, family)
-        return code
-
-    def close(self) -> None:
-        """Forget what the process printed."""
-        self._log.close()
-
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGES = ("Private", "Shared")
 
 
 def _stat(pid: int) -> list[str]:
@@ -137,8 +142,6 @@ def _stat(pid: int) -> list[str]:
 
 def _memory_mb(pid: int, *fields: str) -> float:
     """Return the sum of some fields of the process's status or of the summary of its pages."""
-    files = (
-        Path(f"/proc/{pid}/{name}").read_text(encoding="ascii").splitlines() for name in ("status", "smaps_rollup")
-    )
-    kibibytes = {line.partition(":")[0]: line.split()[1] for file in files for line in file if line.endswith(" kB")}
+    text = "".join(Path(f"/proc/{pid}/{name}").read_text(encoding="ascii") for name in ("status", "smaps_rollup"))
+    kibibytes = {line.partition(":")[0]: line.split()[1] for line in text.splitlines() if line.endswith(" kB")}
     return sum(int(kibibytes[field]) for field in fields) * 1024 / 1e6

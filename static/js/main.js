@@ -42,7 +42,6 @@ for (const button of document.querySelectorAll("[data-language]")) {
 setInterval(countDown, 1000);
 showStatic();
 document.documentElement.dataset.ready = "true";
-performance.mark("usable"); // for benchmarks/page.py
 model = await describeModel();
 showStatic();
 

@@ -7,13 +7,12 @@ from PIL import Image
 
 from app import Service, create_app
 from benchmarks import answers
-from benchmarks.aims import Aim, aims
 from benchmarks.client import Answer
 from benchmarks.compare import Bench, cases
 from benchmarks.contenders import BARE, CLASSIC, OURS, bentoml, classic, litserve, ours
 from benchmarks.films import KINDS, SMALL, films, read, write
 from benchmarks.measurements import Comparison, Load, Visit, load_of, mean_stages, points_apart
-from benchmarks.report import render
+from benchmarks.report import aims, at_least, at_most, render
 from preprocessing import decode
 from tests.browser import ThreadedServer
 from tests.conftest import make_classifier
@@ -100,8 +99,8 @@ def test_figures_are_medians_over_rounds_and_survive_the_file(comparison, tmp_pa
 
 
 def test_an_aim_is_met_from_the_right_side():
-    found = (Aim("a", 2, 2.1, " ×"), Aim("a", 2, 2.1, " ×", most=True), Aim("a", 2, None, " ×"))
-    assert [aim.row()[1:] for aim in found] == [
+    found = (at_least("a", 2, 2.1, " ×"), at_most("a", 2, 2.1, " ×"), at_least("a", 2, None, " ×"))
+    assert [row[1:] for row in found] == [
         ["≥ 2 ×", "2.1 ×", "yes"],
         ["≤ 2 ×", "2.1 ×", "**no**"],
         ["≥ 2 ×", "–", "–"],
@@ -109,7 +108,7 @@ def test_an_aim_is_met_from_the_right_side():
 
 
 def test_the_aims_compare_with_classic_peer_and_limit(comparison):
-    rows = [aim.row() for aim in aims(comparison)]
+    rows = aims(comparison)
     assert [row[2:] for row in rows[:3]] == [["7 ×", "yes"], ["2 ×", "yes"], ["0.778 ×", "**no**"]]
     assert [row[2:] for row in rows[6:]] == [
         ["3 ms", "**no**"], ["–", "–"], ["300 MB", "yes"], ["–", "–"], ["30 s", "**no**"],

@@ -1,8 +1,13 @@
-"""Hostile requests: each small to send, each claiming or expanding to more than a service should accept."""
+"""Hostile requests: each small to send, each claiming or expanding to more than a service should accept.
+
+`python -m tests.support.hostile FOLDER` writes them for benchmarks/reliability.py.
+"""
 
 import io
 import struct
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -232,3 +237,15 @@ def seeds() -> dict[str, bytes]:
         "lossless WebP": encoded(SMALL.convert("RGB"), "WEBP", lossless=True),
         "BMP": encoded(SMALL, "BMP"),
     }
+
+
+def write(folder: Path) -> None:
+    """Write the bombs, each as a request's body, and the good files."""
+    for kind, files in (("bombs", bombs()), ("good", seeds())):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / kind / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
