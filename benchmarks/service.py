@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import requests
@@ -25,12 +26,21 @@ _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def serving(command: tuple[str, ...] = SERVICE, /, **settings: str) -> Iterator["RunningServer"]:
-    """Run the service, or what the command starts, with these settings until the block ends."""
+    """Run the service, or what the command starts, with these settings until the block ends.
+
+    From then on SIGTERM raises SystemExit in this process: the block ends, and so does the server.
+    """
+    signal.signal(signal.SIGTERM, _exit)
     server = RunningServer(settings, command)
     try:
         yield server
     finally:
         server.stop()
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the clean-up
+    raise SystemExit(128 + number)
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

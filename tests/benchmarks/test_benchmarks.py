@@ -1,5 +1,10 @@
 import math
+import signal
+import subprocess
+import sys
+import time
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from benchmarks.contenders import BARE, CLASSIC, OURS, bentoml, classic, litserv
 from benchmarks.films import KINDS, SMALL, films, read, write
 from benchmarks.measurements import Comparison, Load, Visit, load_of, mean_stages, points_apart
 from benchmarks.report import aims, at_least, at_most, render
+from benchmarks.service import ROOT
 from preprocessing import decode
 from tests.browser import ThreadedServer
 from tests.conftest import make_classifier
@@ -175,3 +181,42 @@ def test_answers_are_the_same_bytes_each_time_and_one_changed_digit_is_shown(
     assert "+" + image in changed
     assert "2 lines differ" in changed
     server.stop()
+
+
+STOPPED_SERVER = """
+import sys, time
+from benchmarks.service import serving
+with serving(("sh", "-c", f"{sys.executable} -m http.server {{port}} --bind 127.0.0.1 & wait")) as server:
+    server.wait("/").pause()
+    time.sleep(60)
+"""
+
+
+def state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2][0]
+    except OSError:
+        return "gone"
+
+
+def descendants(pid):
+    found = [pid]
+    for parent in found:
+        found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split())
+    return found[1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "processes", "until"),
+    [(("-c", STOPPED_SERVER), 2, "T"), (("-m", "benchmarks.reliability", "steady"), 1, "S")],
+)
+def test_a_benchmark_that_is_terminated_ends_its_servers_even_stopped_ones(arguments, processes, until):
+    with subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL) as benchmark:
+        family, deadline = [], time.monotonic() + 30
+        while len(family) < processes or {state(pid) for pid in family} != {until}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            family = descendants(benchmark.pid)
+        benchmark.send_signal(signal.SIGTERM)
+        assert benchmark.wait(60) == 128 + signal.SIGTERM
+    assert {state(pid) for pid in family} <= {"gone", "Z"}
