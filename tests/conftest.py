@@ -7,9 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import Service, create_app
-from benchmarks.service import RunningServer, serving
 from config import Config, read_config
 from model_loader import Classifier, Outputs, Setting
+from tests.support.server import RunningServer, serving
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,10 +16,6 @@ ALLOWED = (
 )
 KNOWN_EXCEPTIONS: set[tuple[str, str]] = {  # imports that do not point down yet
     ("benchmarks", "app"),
-    ("benchmarks", "imaging"),
-    ("benchmarks", "tests"),
-    ("benchmarks", "training"),
-    ("benchmarks", "web"),
     ("bulk", "app"),
 }
 
@@ -51,3 +47,8 @@ def test_what_runs_by_its_path_imports_nothing_of_ours():
 def test_the_service_loads_no_tensorflow_when_it_is_imported():
     paths = [path for name in MODULES | ROOMS for path in files(name)]
     assert not {to for path in paths for to in imports(path, only_top=True)} & {"tensorflow", "keras", "tf_keras"}
+
+
+def test_no_tests_but_those_of_the_benchmarks_import_benchmarks():
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "benchmarks"]
+    assert not [path.name for path in paths if "benchmarks" in imports(path)]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import requests
 
-from benchmarks.service import serving
 from config import read_config
 from model_loader import ModelError, load
 from preprocessing import decode, prepare
 from tests.support.models import BOTH, ENVIRONMENT, KERAS_2_ALONE, brightness_model, built
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import serving
 
 KINDS = [("Keras 3", name) for name in BOTH] + [("Keras 2", name) for name in BOTH | KERAS_2_ALONE]
 IMAGE = encoded(phantom("fractura"))

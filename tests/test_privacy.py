@@ -8,8 +8,8 @@ import pytest
 import requests
 from PIL import Image, PngImagePlugin
 
-from benchmarks.service import serving
 from tests.support.phantoms import encoded
+from tests.support.server import serving
 
 MARK = "PEREZMARKED7731"
 

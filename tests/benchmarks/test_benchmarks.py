@@ -20,9 +20,9 @@ from benchmarks.measurements import Comparison, Load, Visit, load_of, mean_stage
 from benchmarks.report import aims, at_least, at_most, render
 from benchmarks.service import ROOT
 from preprocessing import decode
-from tests.browser import ThreadedServer
 from tests.conftest import make_classifier
-from tests.phantoms import encoded, phantom
+from tests.support.browser import ThreadedServer
+from tests.support.phantoms import encoded, phantom
 
 FACTS = {"command": "python -m benchmarks.compare"}
 

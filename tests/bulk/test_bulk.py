@@ -19,9 +19,10 @@ from bulk.progress import Progress
 from bulk.scoring import failed
 from bulk.table import TableError, check_table, write_table
 from config import read_config
-from tests.conftest import ROOT, serving
+from tests.conftest import ROOT
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import serving
 
 CLASSES = ("fisura", "fractura")
 

@@ -13,9 +13,9 @@ import h5py
 import pytest
 import requests
 
-from benchmarks.service import RunningServer
 from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import SERVICE, serving
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
@@ -65,17 +65,13 @@ def environment_of(folder, home):
 
 def test_the_image_serves_the_compiled_network_and_writes_nothing_into_its_folder(image, tmp_path):
     before = sorted(image.rglob("*"))
-    server = RunningServer(environment_of(image, tmp_path), image)
-    try:
+    with serving(SERVICE, image, **environment_of(image, tmp_path)) as server:
         server.wait("/ready")
         assert "compiling" not in server.output
         assert "<html" in requests.get(server.url + "/", timeout=10).text
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
         assert answer.status_code == 200
         assert health_check(server.port) == 0
-    finally:
-        server.end()
-        server.close()
     assert sorted(image.rglob("*")) == before
     assert health_check(server.port) != 0
 
@@ -87,22 +83,18 @@ def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image
     install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements/slim.txt"]
     subprocess.run(install, check=True, timeout=300)
     environment = environment_of(image, tmp_path)
-    server = RunningServer(environment, image, (str(python), "app.py"))
-    try:
+    command = (str(python), "app.py")
+    with serving(command, image, **environment) as server:
         server.wait("/ready")
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30).json()
         assert requests.get(server.url + "/model", timeout=10).json()["engine"] == "litert"
         assert answer["success"] in (0, 1)
-    finally:
-        server.end()
-        server.close()
     another = shutil.copy(image / "bone_fracture_classifier.h5", tmp_path / "another.h5")
     with h5py.File(another, "a") as file:
         file.attrs["bone_version"] = "another"
-    stopped = RunningServer(environment | {"BONE_MODEL_PATH": str(another)}, image, (str(python), "app.py"))
-    assert stopped.process.wait(60) == 1
-    assert "was not compiled for this installation, and TensorFlow, which could, is not installed" in stopped.output
-    stopped.close()
+    with serving(command, image, **environment | {"BONE_MODEL_PATH": str(another)}) as stopped:
+        assert stopped.process.wait(60) == 1
+        assert "was not compiled for this installation, and TensorFlow, which could, is not installed" in stopped.output
 
 
 def health_check(port):

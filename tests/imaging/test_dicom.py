@@ -20,9 +20,10 @@ from imaging import dicom, dicom_display, dicom_frames, dicom_reading, jpeg, lim
 from imaging.dicom import MODALITIES, is_dicom
 from imaging.image import ImageError
 from preprocessing import decode
-from tests.conftest import ROOT, serving
+from tests.conftest import ROOT
 from tests.support.dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import serving
 from web.messages import REASONS
 
 LIMIT = 50_000_000

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import requests
 
-from benchmarks.service import serving
 from config import read_config
 from inference import compiled_engine
 from inference.compiled_engine import ModelSource, load_compiled
 from model_loader import ModelError, load
 from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import serving
 
 IMAGES = np.random.default_rng(0).random((5, 32, 32, 3), dtype=np.float32)
 EXPECTED = np.stack([1 - IMAGES.mean(axis=(1, 2, 3)), IMAGES.mean(axis=(1, 2, 3))], axis=1)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from benchmarks.service import serving
 from config import read_config
 from inference.inspection import inspect_model, read_model_file
 from model_loader import ModelError, load
+from tests.support.server import serving
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@
 """
 
 import io
+import random
 import struct
 import sys
 import zlib
@@ -237,6 +238,31 @@ def seeds() -> dict[str, bytes]:
         "lossless WebP": encoded(SMALL.convert("RGB"), "WEBP", lossless=True),
         "BMP": encoded(SMALL, "BMP"),
     }
+
+
+def damage(data: bytes, other: bytes, chance: random.Random) -> bytes:
+    """Damage a file in one to four ways: bits, bytes, numbers, cuts, repeats, a piece of another file."""
+    damaged = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        index = chance.randrange(len(damaged)) if damaged else 0
+        length = chance.choice((1, 2, 4, 16, 256))
+        way = chance.randrange(7)
+        if way == 0 and damaged:
+            damaged[index] ^= 1 << chance.randrange(8)
+        elif way == 1:
+            damaged[index : index + length] = chance.randbytes(length)
+        elif way == 2:
+            damaged[index : index + 4] = chance.choice((0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)).to_bytes(4)
+        elif way == 3:
+            del damaged[index:]
+        elif way == 4:
+            del damaged[index : index + length]
+        elif way == 5:
+            damaged[index:index] = damaged[index : index + length] * chance.choice((1, 2, 50))
+        else:
+            start = chance.randrange(len(other))
+            damaged[index : index + length] = other[start : start + length]
+    return bytes(damaged)
 
 
 def write(folder: Path) -> None:

@@ -5,9 +5,8 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.reliability import mutate
 from preprocessing import ImageError, decode
-from tests.support.hostile import FORM, bombs, form, seeds
+from tests.support.hostile import FORM, bombs, damage, form, seeds
 from web.messages import ERRORS
 
 STATUSES = {200} | {message.status for message in ERRORS.values() if message.status < 500}
@@ -42,7 +41,7 @@ def test_damaged_files_and_forms_are_answered_by_the_table(shipped_server):
     good = list(SEEDS.values())
     for _ in range(500):
         one, other = chance.choice(good), chance.choice(good)
-        damaged = mutate(form(one), form(other), chance) if chance.random() < 0.2 else form(mutate(one, other, chance))
+        damaged = damage(form(one), form(other), chance) if chance.random() < 0.2 else form(damage(one, other, chance))
         answer = post(shipped_server, damaged)
         assert answer.status_code in STATUSES, answer.text
         assert answer.json()["success"] in (0, 1)

@@ -14,10 +14,11 @@ from PIL import Image
 
 from app import Service
 from config import read_config
-from tests.conftest import ROOT, make_classifier, serving
+from tests.conftest import ROOT, make_classifier
 from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.phantoms import encoded, phantom
 from tests.support.screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
+from tests.support.server import serving
 from web.admission import AdmissionError
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))

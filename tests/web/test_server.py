@@ -15,9 +15,9 @@ import pytest
 import requests
 from PIL import Image
 
-from benchmarks.service import RunningServer, serving
 from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
+from tests.support.server import RunningServer, serving
 from web.admission import BATCHES_AT_ONCE, EXPLANATIONS_AT_ONCE
 from web.server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
 
