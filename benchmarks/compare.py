@@ -32,13 +32,12 @@ from benchmarks.client import Client, closed_loop, prepared
 from benchmarks.contenders import BARE, OURS, Contender, bentoml, classic, gunicorn, litserve, ours
 from benchmarks.films import KINDS, LARGE, SMALL, films
 from benchmarks.measurements import Comparison, Load, Visit, load_of, points_apart
-from benchmarks.service import CACHE, RunningServer
+from benchmarks.service import CACHE, START_SECONDS, RunningServer
 
 Films = dict[str, list[bytes]]
 Answers = dict[str, list[dict[str, Any]]]
 
 RESULT: Final = CACHE / "comparison.json"
-FIRST_ANSWER_SECONDS: Final = 60
 WARMING: Final = 0.25  # of a load, before it, unmeasured
 CONCURRENCIES: Final = (1, 8, 32, 128)
 FEW: Final = 8  # callers up to which the bare limit is measured beside: alone, and on all cores
@@ -146,7 +145,7 @@ class Bench:
 
 def first_answer_seconds(server: RunningServer, film: bytes) -> float:
     """Return the seconds from the start of the process to its first answer. Raise AssertionError where none comes."""
-    while time.perf_counter() < server.started + FIRST_ANSWER_SECONDS and server.process.poll() is None:
+    while time.perf_counter() < server.started + START_SECONDS and server.process.poll() is None:
         try:
             if requests.post(f"{server.url}/predict", files={"image": ("image", film)}, timeout=60).ok:
                 return time.perf_counter() - server.started

@@ -18,7 +18,7 @@ import requests
 ROOT: Final = Path(__file__).parents[1]
 CACHE: Final = ROOT / "benchmarks" / ".cache"
 SERVICE: Final = (sys.executable, "app.py")
-START_SECONDS: Final = 60
+START_SECONDS: Final = 120
 STOP_SECONDS: Final = 60
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
