@@ -43,21 +43,21 @@ test-all: test $(VENV)/.extras   ## test, then the tests that need the extras (R
 	$(BIN)/python -m pytest -m extras
 
 # Each file in benchmarks/environments/ gets a virtual environment of its own. BENCH=--short only checks that a benchmark works.
-RIVALS := benchmarks/.cache
-REPORT := $(RIVALS)/bench/bin/python -m benchmarks.report
-bench: setup-dev $(RIVALS)/bench/.installed   ## measure the service against classic Flask and the bare network
+BENCH_CACHE := benchmarks/.cache
+REPORT := $(BENCH_CACHE)/bench/bin/python -m benchmarks.report
+bench: setup-dev $(BENCH_CACHE)/bench/.installed   ## measure the service against classic Flask and the bare network
 	$(BIN)/python -m benchmarks.compare $(BENCH)
 	$(REPORT)
 
-bench-peers: setup-dev $(RIVALS)/bench/.installed $(RIVALS)/litserve/.installed $(RIVALS)/bentoml/.installed   ## measure LitServe and BentoML as well
+bench-peers: setup-dev $(BENCH_CACHE)/bench/.installed $(BENCH_CACHE)/litserve/.installed $(BENCH_CACHE)/bentoml/.installed   ## measure LitServe and BentoML as well
 	$(BIN)/python -m benchmarks.compare --peers $(BENCH)
 	$(REPORT)
 
-bench-reliability: setup-dev   ## overload, slow senders, bombs, damaged files, signals, a soak
-	$(BIN)/python -m tests.support.hostile $(RIVALS)/hostile
+bench-reliability: setup-dev   ## measure overload, slow senders, hostile files, signals, a soak
+	$(BIN)/python -m tests.support.hostile $(BENCH_CACHE)/hostile
 	$(BIN)/python -m benchmarks.reliability $(BENCH)
 
-$(RIVALS)/%/.installed: benchmarks/environments/%.txt requirements/service.in requirements/slim.in | $(VENV)/bin/python
+$(BENCH_CACHE)/%/.installed: benchmarks/environments/%.txt requirements/service.in requirements/slim.in | $(VENV)/bin/python
 	@echo "Installing $< into $(@D) (about 2 GB, a minute or two)"
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
@@ -95,4 +95,4 @@ lock: setup-dev             ## compile requirements.txt and requirements/*.txt f
 	    && mv requirements/$$extra.txt.new requirements/$$extra.txt || exit 1; done
 
 clean:                      ## remove .venv and the caches
-	rm -rf $(VENV) $(RIVALS) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH_CACHE) .mypy_cache .ruff_cache .pytest_cache

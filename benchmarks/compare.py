@@ -130,14 +130,14 @@ class Bench:
             first, *warm = [ready_seconds(ours(Path(models))) for _ in range(4)]
         self.comparison.ours |= {"first_start_seconds": first, "start_seconds": median(warm)}
 
-    def endurance(self, wanted: int) -> None:
+    def endurance(self, requests_in_all: int) -> None:
         """Note our own memory when it is ready and after so many requests, one in nine for a larger film."""
         small, *others = ([prepared("/predict", film) for film in files] for files in self.films.values())
         bodies = small * len(others) * 2 + [films[0] for films in others]
         count = 0
         with ours().serving() as server:
             before = server.wait("/ready").memory_mb()
-            while count < wanted:
+            while count < requests_in_all:
                 measured = asyncio.run(load(server, (OURS, "mixed", 8), bodies, 2 * self.seconds))
                 count += sum(measured.statuses.values())
             self.comparison.ours |= {"requests": count, "memory_ready_mb": before, "memory_mb": server.memory_mb()}
@@ -152,7 +152,7 @@ def first_answer_seconds(server: RunningServer, film: bytes) -> float:
         except requests.ConnectionError:
             pass
         time.sleep(0.02)
-    raise AssertionError(f"no answer: {server.output}")
+    raise AssertionError(f"no answer: {server.output[-2000:]}")
 
 
 def ready_seconds(contender: Contender) -> float:
@@ -176,7 +176,7 @@ def _answer(server: RunningServer, film: bytes) -> dict[str, Any]:
 
 
 async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[bytes], seconds: float) -> Load:
-    """Let as many callers as the case says each send their next request once they have the last answer."""
+    """Let as many callers as the case names each send their next request once they have the last answer."""
     client = Client(server.port)
     cpu, started = server.cpu_seconds(), time.perf_counter()
     found = [answer for _, answer in await closed_loop(client, case[2], seconds, bodies)]
@@ -187,9 +187,9 @@ async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[b
 
 def run(arguments: argparse.Namespace) -> Comparison:
     """Measure everything; a short run has one round of half a second each, and proves only that all works."""
-    rounds, seconds, wanted, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
+    rounds, seconds, count, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
     if arguments.short:
-        rounds, seconds, wanted, most = 1, 0.5, 100, 8
+        rounds, seconds, count, most = 1, 0.5, 100, 8
     folder = os.environ.get("BONE_DATA_DIR")
     comparison = Comparison(
         machine.facts()
@@ -204,7 +204,7 @@ def run(arguments: argparse.Namespace) -> Comparison:
     bench.starts()
     for _ in range(rounds):
         bench.round(contenders)
-    bench.endurance(wanted)
+    bench.endurance(count)
     return comparison
 
 

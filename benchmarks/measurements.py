@@ -86,8 +86,8 @@ class Comparison:
 
     def _rounds(self, contender: str, film: str, concurrency: int, figure: str) -> list[float]:
         """Return a figure of a load in every round, in their order."""
-        wanted = (contender, film, concurrency)
-        return [getattr(load, figure) for load in self.loads if (load.contender, load.film, load.concurrency) == wanted]
+        case = (contender, film, concurrency)
+        return [getattr(load, figure) for load in self.loads if (load.contender, load.film, load.concurrency) == case]
 
     def visit(self, contender: str, figure: str) -> float | None:
         """Return the median over the rounds of a figure of a contender."""

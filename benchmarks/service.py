@@ -82,7 +82,7 @@ class RunningServer:
                 if requests.get(self.url + route, timeout=5).ok:
                     return self
             time.sleep(0.02)
-        raise AssertionError(f"{route} never answered 200: {self.output}")
+        raise AssertionError(f"{route} never answered 200: {self.output[-2000:]}")
 
     def family(self) -> list[int]:
         """Return the ids of the process and of all its descendants."""
