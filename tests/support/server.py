@@ -14,7 +14,7 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 SERVICE = (sys.executable, "app.py")
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @contextmanager
