@@ -93,7 +93,7 @@ def read_frame(data: bytes) -> Frame:
     raise ImageError("unreadable_image")
 
 
-def count_scans(data: bytes) -> int:
+def count_scans(data: bytes | memoryview) -> int:
     """Count the markers FF DA as `data.count` would, in a tenth of the time."""
     pairs = (np.frombuffer(data, "<u2", (len(data) - start) // 2, start) for start in (0, 1))
     return sum(int(np.count_nonzero(found == 0xDAFF)) for found in pairs)

@@ -33,11 +33,10 @@ MAX_TEXTS: Final = 64  # compressed
 MAX_TEXT_BYTES: Final = 4_000_000  # inflated, all together; Pillow's own limit is 64 MiB
 
 # TIFF
-MAX_TAGS: Final = 20_000  # of all directories
 MAX_TAG_VALUES: Final = 20_000  # of one tag
 MAX_PAGES: Final = 100  # counted
 MAX_TILE_SIDE: Final = 1_024  # unless the image itself is larger than half of it
-SLACK_BYTES: Final = 100_000  # by which tags may together exceed twice the file
+MAX_SAMPLE_BYTES: Final = 6  # decoded, times the pixels that are allowed: 16-bit RGB
 
 # DICOM
 MAX_READS: Final = 20_000  # elements, items and fragments; a radiograph has some hundreds

@@ -91,12 +91,13 @@ def _to_grey_or_colour(image: Image.Image) -> Image.Image:
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
-        return _on_black(image)
+        return on_black(image)
     mode = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
-def _on_black(image: Image.Image) -> Image.Image:
+def on_black(image: Image.Image) -> Image.Image:
+    """Lay an image that is partly transparent on black: mode L where it is grey, else RGB."""
     is_grey = image.mode in ("1", "L", "LA")
     if image.mode not in ("LA", "RGBA"):
         image = image.convert("LA" if is_grey else "RGBA")

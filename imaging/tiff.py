@@ -1,153 +1,144 @@
-"""TIFF files -> an upright 8-bit image."""
+"""TIFF files -> an upright 8-bit image of their first page.
+
+Pillow reads samples of up to 8 bits; tifffile those that Pillow gets wrong or refuses: deeper, signed or real ones.
+Neither sees a tag that does not say what the pixels are.
+"""
 
 import dataclasses
-import itertools
-import struct
-from collections import deque
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+import logging
+import math
+from io import BytesIO
+from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageChops, TiffImagePlugin
+from numpy.typing import NDArray
+from PIL import Image, ImagePalette
 
 from imaging import jpeg, raster
+from imaging import tiff_directory as tag
 from imaging.image import DecoderFacts, ImageError
-from imaging.limits import MAX_PAGES, MAX_TAG_VALUES, MAX_TAGS, MAX_TILE_SIDE, SLACK_BYTES
+from imaging.limits import MAX_SAMPLE_BYTES, MAX_TILE_SIDE, check_size, too_many_pixels
+from imaging.samples import scale_to_8_bit
+from imaging.tiff_directory import Directories, Page
 
-_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_TEXT_OR_BYTES: Final = (1, 2, 6, 7)  # types of tags that are kept as they are, however long
-_UNSIGNED: Final = {3: "u2", 4: "u4", 13: "u4", 16: "u8"}
-_BYTE_COUNTS: Final = (279, 325)  # of strips, of tiles
-_DIRECTORIES: Final = (34665, 34853, 40965)  # tags that point to further tags: EXIF, GPS, interoperability
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_UNSIGNED: Final = (1, 4)  # sample formats: 4 says that it is not known
+_UNASSOCIATED_ALPHA: Final = 2
+_OLD_JPEG, _JPEG = 6, 7
+_DEEP_COMPRESSIONS: Final = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, Zstandard
+_COMPRESSIONS: Final = (*_DEEP_COMPRESSIONS, 2, 3, 4, _OLD_JPEG, _JPEG, 32771, 32809, 34925, 50001)  # libtiff's
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode the first page of a file that begins as a TIFF does; see `preprocessing.decode`."""
-    _check_tags(data)
-    image = raster.open_image(data, "TIFF", max_pixels)
-    _check_parts(image, data)
-    stored = (image.height, image.width)
-    orientation = raster.read_orientation(image)  # which Pillow undoes while it loads
-    raster.load(image)
-    converted, bits = raster.to_8_bit(image)
-    is_white_zero = _whole(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1) == 0
-    if is_white_zero and image.mode[0] in "IF":  # Pillow inverts samples up to 8 bits only
-        converted = ImageChops.invert(converted)
-    if converted is image:
-        converted = image.copy()  # counting the pages leaves the first one
-    orientation = max(orientation, raster.read_orientation(image))
-    facts = raster.facts_of("TIFF", bits, orientation, _count_pages(image), stored)
-    return converted, dataclasses.replace(facts, inverted=is_white_zero)
-
-
-def _count_pages(image: Image.Image) -> int:
-    """Count the pages, which Pillow finds one by one in Python, up to MAX_PAGES."""
-    try:
-        for page in range(1, MAX_PAGES):
-            image.seek(page)
-    except Exception:  # noqa: BLE001 the end, or a later page that is damaged, which harms nobody
-        return page
-    return MAX_PAGES
-
-
-def _check_parts(image: Image.Image, data: bytes) -> None:
-    """Refuse tiles much larger than the image, and JPEG parts of very many scans. Raise ImageError."""
-    tile = (_whole(image, TiffImagePlugin.TILEWIDTH, 0), _whole(image, TiffImagePlugin.TILELENGTH, 0))
-    if any(side > max(MAX_TILE_SIDE, 2 * own) for side, own in zip(tile, image.size, strict=True)):
+    directories = Directories(data)
+    page = directories.read_page()
+    height, width = page.first(tag.LENGTH), page.first(tag.WIDTH)
+    if not (height and width):
         raise ImageError("unreadable_image")
-    if "jpeg" in str(image.info.get("compression")):
-        extra_scans = jpeg.count_scans(data) - _count_parts(image)
-        jpeg.check_scans(extra_scans + 1, image.width * image.height)
+    check_size(height, width, 1, max_pixels)
+    _check_parts(page, data)
+    read = _read_deep if _is_deep(page) else _read_with_pillow
+    image, bits, orientation = read(directories.with_only_pixels(), page, max_pixels)
+    facts = raster.facts_of("TIFF", bits, orientation, directories.count_pages(), (height, width))
+    return image, dataclasses.replace(facts, inverted=page.first(tag.PHOTOMETRIC, 1) == _WHITE_IS_ZERO)
 
 
-def _whole(image: Image.Image, tag: int, default: int) -> int:
-    """Return the value of a tag that is one whole number, else the default."""
-    value = getattr(image, "tag_v2", {}).get(tag)
-    return value if isinstance(value, int) else default
+def _check_parts(page: Page, data: bytes) -> None:
+    """Refuse tiles much larger than the image, parts that share bytes, and JPEG parts of very many scans."""
+    height, width = page.first(tag.LENGTH), page.first(tag.WIDTH)
+    tile = page.first(tag.TILE_LENGTH), page.first(tag.TILE_WIDTH)
+    if any(side > max(MAX_TILE_SIDE, 2 * own) for side, own in zip(tile, (height, width), strict=True)):
+        raise ImageError("unreadable_image")
+    offsets = page.get(tag.TILE_OFFSETS) or page.get(tag.STRIP_OFFSETS, ())
+    byte_counts = page.get(tag.TILE_BYTES) or page.get(tag.STRIP_BYTES, ())
+    if sum(byte_counts) > 2 * len(data):
+        raise ImageError("unreadable_image")
+    if page.first(tag.COMPRESSION) in (_JPEG, _OLD_JPEG):
+        view = memoryview(data)
+        parts = [view[start : start + length] for start, length in zip(offsets, byte_counts, strict=False)]
+        scans = sum(map(jpeg.count_scans, parts)) if page.first(tag.COMPRESSION) == _JPEG else jpeg.count_scans(data)
+        jpeg.check_scans(scans - _count_parts(page) + 1, height * width)
 
 
-def _count_parts(image: Image.Image) -> int:
+def _count_parts(page: Page) -> int:
     """Count the strips or tiles by the sides of the image, not by how many the file lists."""
-    rows = max(1, _whole(image, TiffImagePlugin.ROWSPERSTRIP, image.height))
-    width = max(1, _whole(image, TiffImagePlugin.TILEWIDTH, image.width))
-    height = max(1, _whole(image, TiffImagePlugin.TILELENGTH, rows))
-    planes = len(image.getbands()) if _whole(image, TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 else 1
-    return -(-image.width // width) * -(-image.height // height) * planes
+    height, width = page.first(tag.LENGTH), page.first(tag.WIDTH)
+    rows = page.first(tag.TILE_LENGTH) or page.first(tag.ROWS_PER_STRIP) or height
+    planes = page.first(tag.SAMPLES_PER_PIXEL, 1) if page.first(tag.PLANAR, 1) == 2 else 1
+    return math.ceil(height / rows) * math.ceil(width / (page.first(tag.TILE_WIDTH) or width)) * planes
 
 
-class _Tag(NamedTuple):
-    """A tag of a TIFF: so many values of a kind; `offset` is where they lie, or of the pointer to them."""
-
-    number: int
-    kind: int
-    values: int
-    offset: int
-
-    @property
-    def size(self) -> int:
-        return _SIZES.get(self.kind, 0) * self.values
+def _is_deep(page: Page) -> bool:
+    """Tell whether tifffile should read a page: grey or RGB of other than 1, 2, 4 or 8 unsigned bits a sample."""
+    is_shallow = page.first(tag.BITS, 1) in (1, 2, 4, 8) and page.first(tag.SAMPLE_FORMAT, 1) in _UNSIGNED
+    return not is_shallow and page.first(tag.PHOTOMETRIC, 1) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
 
 
-def _check_tags(data: bytes) -> None:
-    """Refuse far more tags or values than a radiograph has, and tags, strips or tiles that share their bytes.
+def _read_with_pillow(data: bytes, page: Page, max_pixels: int) -> tuple[Image.Image, int | None, int]:
+    """Return the upright image, the bits of a sample and the orientation that was undone."""
+    photometric = page.first(tag.PHOTOMETRIC, 1)
+    is_shallow = page.first(tag.BITS, 1) <= 8 or photometric == _CMYK
+    is_known = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB)
+    if not (is_shallow and is_known and page.first(tag.COMPRESSION, 1) in _COMPRESSIONS):
+        raise _unsupported()
+    image = raster.open_image(data, "TIFF", max_pixels)
+    orientation = raster.read_orientation(image)
+    if image.mode == "P" and max(page[tag.COLOUR_MAP]) < 256:  # of 8 bits: libtiff and ImageMagick accept those
+        image.palette = ImagePalette.raw("RGB;L", bytes(page[tag.COLOUR_MAP]))
+    raster.load(image)  # which undoes the orientation of the tag, not one in XMP
+    converted, bits = raster.to_8_bit(image)
+    return raster.turn_upright(converted, raster.read_orientation(image)), bits, orientation
 
-    Each is read by itself. Raise ImageError: unreadable_image.
-    """
-    tags = list(itertools.islice(_tags(data), MAX_TAGS + 1))
-    if (
-        len(tags) > MAX_TAGS
-        or sum(tag.size for tag in tags) > 2 * len(data) + SLACK_BYTES
-        or any(tag.values > MAX_TAG_VALUES and tag.kind in _SIZES and tag.kind not in _TEXT_OR_BYTES for tag in tags)
-        or any(_sum_of(data, tag) > 2 * len(data) for tag in tags if tag.number in _BYTE_COUNTS)
-    ):
+
+def _read_deep(data: bytes, page: Page, max_pixels: int) -> tuple[Image.Image, int | None, int]:
+    """Return the upright image, the bits that became white and the orientation that was undone."""
+    samples = _read_samples(data, page, max_pixels)
+    bits = page.first(tag.BITS, 1)
+    white = 2**bits - 1 if bits % 8 else None  # packed: the file says how many bits count
+    is_colour = page.first(tag.PHOTOMETRIC, 1) == _RGB
+    brightness, bits_of_white = scale_to_8_bit(samples[..., :3] if is_colour else samples[..., 0], white)
+    if page.first(tag.PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+        np.invert(brightness, out=brightness)
+    image = Image.fromarray(brightness)
+    alpha = samples[..., 3 if is_colour else 1 :]
+    if alpha.size and page.first(tag.EXTRA_SAMPLES) == _UNASSOCIATED_ALPHA:
+        opaque = 1 if samples.dtype.kind == "f" else white or np.iinfo(samples.dtype).max
+        image.putalpha(Image.fromarray(scale_to_8_bit(alpha[..., 0], opaque)[0]))
+        image = raster.on_black(image)
+    orientation = page.first(tag.ORIENTATION, 1)
+    return raster.turn_upright(image, orientation), bits_of_white, orientation
+
+
+def _read_samples(data: bytes, page: Page, max_pixels: int) -> NDArray[Any]:
+    """Decode the samples: (height, width, samples a pixel) of whole or real numbers. Raise ImageError."""
+    from tifffile import TiffFile  # noqa: PLC0415 where such a file comes
+
+    logging.getLogger("tifffile").disabled = True  # it quotes what it finds in a file
+    if len(set(page.get(tag.BITS, ()))) > 1 or page.first(tag.COMPRESSION, 1) not in _DEEP_COMPRESSIONS:
+        raise _unsupported()
+    try:
+        with TiffFile(BytesIO(data)) as file:
+            return _decode_samples(file.pages[0], max_pixels)
+    except ImageError:
+        raise
+    except Exception as error:  # damaged pixels raise whatever the decoder runs into
+        raise ImageError("unreadable_image") from error
+
+
+def _decode_samples(page: Any, max_pixels: int) -> NDArray[Any]:
+    if getattr(page.dtype, "kind", None) not in ("u", "i", "f") or page.imagedepth > 1:
+        raise _unsupported()
+    if page.nbytes > MAX_SAMPLE_BYTES * max_pixels:
+        raise too_many_pixels(max_pixels)
+    if len(page.dataoffsets) < math.prod(page.chunked) or not all(page.databytecounts):
+        raise ImageError("unreadable_image")  # tifffile would fill what is missing
+    planes: NDArray[Any] = page.asarray(squeeze=False, maxworkers=1)  # planes, depth, height, width, samples
+    samples = np.moveaxis(planes[:, 0, ..., 0], 0, 2) if len(planes) > 1 else planes[0, 0]
+    if page.photometric == _RGB and samples.shape[2] < 3:
         raise ImageError("unreadable_image")
+    return samples
 
 
-def _tags(data: bytes) -> Iterator[_Tag]:
-    """Yield the tags of as many pages as are counted, and of what they point to; see TIFF 6.0, section 2, and BigTIFF.
-
-    Each directory begins with a tag of number 0 that stands for itself, so that empty ones count too.
-    """
-    order, pointer = _order(data), _pointer(data)
-    is_big = pointer.size == 8
-    entry, length = (struct.Struct(order + form) for form in (("HHQ", "Q") if is_big else ("HHI", "H")))
-    pages, pending = 0, deque([(pointer.size, True)])  # offsets of pointers to directories; is it a page?
-    while pending:
-        offset, is_page = pending.popleft()
-        start = _number_at(data, pointer, offset)
-        tags = _number_at(data, length, start) if start else 0
-        yield _Tag(0, 0, 0, start)
-        first, tag_bytes = start + length.size, entry.size + pointer.size
-        for offset in range(first, min(first + tag_bytes * tags, len(data) - tag_bytes + 1), tag_bytes):
-            number, kind, values = entry.unpack_from(data, offset)
-            yield _Tag(number, kind, values, offset + entry.size)
-            if number in _DIRECTORIES:
-                pending.append((offset + entry.size, False))
-        pages += is_page
-        if is_page and tags and pages < MAX_PAGES:
-            pending.append((first + tag_bytes * tags, True))
-
-
-def _number_at(data: bytes, number: struct.Struct, offset: int) -> int:
-    """Read a number; 0 beyond the end of the file, as if nothing were there."""
-    return int(number.unpack_from(data, offset)[0]) if offset + number.size <= len(data) else 0
-
-
-def _order(data: bytes) -> str:
-    return "<" if data.startswith(b"II") else ">"
-
-
-def _pointer(data: bytes) -> struct.Struct:
-    """Return the number that says where something lies: 4 bytes, 8 in a BigTIFF."""
-    return struct.Struct(_order(data) + ("Q" if 0x2B in data[2:4] else "I"))
-
-
-def _sum_of(data: bytes, tag: _Tag) -> int:
-    """Add up a tag's whole numbers; 0 where they lie beyond the end of the file."""
-    if tag.kind not in _UNSIGNED:
-        return 0
-    pointer = _pointer(data)
-    offset = tag.offset if tag.size <= pointer.size else _number_at(data, pointer, tag.offset)
-    if offset + tag.size > len(data):
-        return 0
-    return int(np.frombuffer(data, _order(data) + _UNSIGNED[tag.kind], tag.values, offset).sum(dtype=np.float64))
+def _unsupported() -> ImageError:
+    return ImageError("unsupported_image", reason="tiff_encoding")

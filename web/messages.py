@@ -124,6 +124,11 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
         "Los píxeles del archivo DICOM están codificados de un modo no admitido: expórtalo sin comprimir.",
         "The pixels of the DICOM file are encoded in a way that is not accepted: export it uncompressed.",
     ),
+    "tiff_encoding": ErrorMessage(
+        415,
+        "Los píxeles del archivo TIFF están codificados de un modo no admitido: expórtalo como PNG.",
+        "The pixels of the TIFF file are encoded in a way that is not accepted: export it as PNG.",
+    ),
 }
 
 INTENDED_USE: Final[Mapping[Language, str]] = {
