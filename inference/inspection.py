@@ -1,5 +1,7 @@
 """A .h5 of unknown origin -> what it holds, or a refusal. Reads with h5py alone, in a child process.
 
+`model_file.py` runs this file by its path, under `python -I`, so it imports nothing of the project.
+
 A Keras file describes its network as JSON. Keras turns each `class_name` in it into an object, some of which run code
 that the file brings along. So every one must be on the list below, at any depth, before Keras sees the file.
 """
@@ -7,8 +9,6 @@ that the file brings along. So every one must be on the list below, at any depth
 import contextlib
 import hashlib
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -32,10 +32,9 @@ SIZES: Final = frozenset(
     depth_multiplier num_heads key_dim value_dim output_dim input_dim
     """.split()
 )
-TIMEOUT_SECONDS: Final = 60
 CHILD_MEMORY_BYTES: Final = 4_000_000_000
 ATTRIBUTE_PREFIX: Final = "bone_"
-_REFUSED: Final = 3
+REFUSED: Final = 3  # exit code
 
 LAYERS: Final = frozenset(
     """
@@ -69,7 +68,7 @@ KERAS_2_OPERATIONS: Final = {
     ),
     "SlicingOpLambda": frozenset({"__operators__.getitem"}),
 }
-FILTERS: Final = frozenset({1, 2, 3, 32000})  # gzip, shuffle, fletcher32, lzf: built in, no plug-in is looked for
+FILTERS: Final = frozenset({1, 2, 3, 32000})  # gzip, shuffle, fletcher32, lzf: need no plug-in
 
 
 class ModelError(Exception):
@@ -93,66 +92,10 @@ class ModelFile:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def inspect_model(path: Path, cache: Path | None = None) -> ModelFile:
-    """Look into the file in a child process, so that a file made to break HDF5 breaks that alone. Raise ModelError.
-
-    Bytes that passed before, by these very rules, pass again unread where the cache folder remembers them: that saves
-    a third of a second at each start.
-    """
-    entry = _entry(path, cache) if cache else None
-    if entry:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # whatever is wrong with it, look again
-            return _to_model_file(json.loads(entry.read_bytes()))
-    found = _inspect_in_child(path)
-    if entry:
-        _remember(entry, found)
-    return _to_model_file(found)
-
-
-def _entry(path: Path, cache: Path) -> Path | None:
-    """Name what the cache holds of these bytes and these rules; None for a file that will be refused."""
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-            return None
-        _check_suffix(path)
-        facts = (_check_sha256(path), Path(__file__).read_bytes(), h5py.__version__)
-    except (ModelError, OSError):
-        return None
-    return cache / f"inspected-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
-
-
-def _remember(entry: Path, found: dict[str, Any]) -> None:
-    unfinished = entry.with_suffix(f".{os.getpid()}.part")
-    with contextlib.suppress(OSError):  # where it cannot be written, the next start looks again
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(found), encoding="utf-8")
-        unfinished.replace(entry)
-
-
-def _to_model_file(found: dict[str, Any]) -> ModelFile:
-    return ModelFile(found["sha256"], found["keras_version"], tuple(found["layers"]), dict(found["attributes"]))
-
-
-def _inspect_in_child(path: Path) -> dict[str, Any]:
-    command = [sys.executable, "-I", __file__, str(path)]
-    try:
-        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"looking into it took over {TIMEOUT_SECONDS} s.") from None
-    if child.returncode == _REFUSED:
-        raise ModelError(child.stdout.decode())
-    if child.returncode != 0:
-        raise ModelError("it is not an HDF5 file that can be read; save the model as .h5 again.")
-    return cast("dict[str, Any]", json.loads(child.stdout))
-
-
 def read_model_file(path: Path) -> ModelFile:
-    """Look into the file in this process. Raise ModelError."""
-    _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
-    _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
-    sha256 = _check_sha256(path)
-    _require(h5py.is_hdf5(path), "it is not an HDF5 file; save the model with model.save('name.h5').")
-    _check_suffix(path)
+    """Inspect the file in this process. Raise ModelError."""
+    check_name_and_size(path)
+    sha256 = sha256_of(path)
     with h5py.File(path, "r") as file:
         _check_objects(file)
         config = _read_config(file)
@@ -170,13 +113,16 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _check_suffix(path: Path) -> None:
-    """Refuse a name by which Keras would take the file for something else: `.keras` is a zip, which HDF5 may hold."""
+def check_name_and_size(path: Path) -> None:
+    """Refuse what is not an HDF5 file under the name of one: Keras would read a `.keras` as a zip. Raise ModelError."""
+    _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
+    _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
+    _require(h5py.is_hdf5(path), "it is not an HDF5 file; save the model with model.save('name.h5').")
     _require(path.suffix.lower() in SUFFIXES, "it is an HDF5 file, so its name must end in .h5 or .hdf5; rename it.")
 
 
-def _check_sha256(path: Path) -> str:
-    """Return the file's SHA-256, which must be what NAME.h5.sha256 beside it says, where that exists."""
+def sha256_of(path: Path) -> str:
+    """Return the file's SHA-256. Raise ModelError where NAME.h5.sha256 beside it states another one."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     beside = path.with_name(path.name + ".sha256")
@@ -184,7 +130,7 @@ def _check_sha256(path: Path) -> str:
         stated = beside.read_text(encoding="utf-8", errors="replace").split()[:1]
         _require(
             stated == [sha256],
-            f"its SHA-256 is not the one in {beside.name}; put the right file there, or take that away.",
+            f"its SHA-256 is not the one in {beside.name}; put the right file there, or remove that one.",
         )
     return sha256
 
@@ -200,25 +146,25 @@ def _check_objects(file: h5py.File) -> None:
             count += 1
             _require(count <= MAX_OBJECTS, "it holds too many objects.")
             link = group.get(name, getlink=True)
-            _require(isinstance(link, h5py.HardLink), "it holds a link to elsewhere; save the model anew with Keras.")
+            _require(isinstance(link, h5py.HardLink), "it holds a link to another place; save it again with Keras.")
             member = group[name]
             if isinstance(member, h5py.Group):
                 pending.append((member, depth + 1))
             else:
                 total_bytes += _check_dataset(member)
-                _require(total_bytes <= MAX_DATASET_BYTES, "its arrays claim to be larger than any model's.")
+                _require(total_bytes <= MAX_DATASET_BYTES, "its arrays claim to be larger than any model.")
 
 
 def _check_dataset(dataset: Any) -> int:
     """Return the size in bytes that the data set claims."""
     _require(isinstance(dataset, h5py.Dataset), "it holds an object that is neither group nor data set.")
-    _require(not dataset.is_virtual, "it holds a virtual data set; save the model anew with Keras.")
-    _require(not dataset.external, "it keeps data in another file; save the model anew with Keras.")
+    _require(not dataset.is_virtual, "it holds a virtual data set; save the model again with Keras.")
+    _require(not dataset.external, "it keeps data in another file; save the model again with Keras.")
     is_plain = dataset.dtype.kind in "biufSO" and h5py.check_ref_dtype(dataset.dtype) is None
-    _require(is_plain, "it holds data of a kind that no model has.")
+    _require(is_plain, "it holds data of a type that models do not have.")
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
-    _require(filters <= FILTERS, "it is compressed in a way that Keras does not use; save the model anew with Keras.")
+    _require(filters <= FILTERS, "it is compressed in a way that Keras does not use; save the model again with Keras.")
     return int(dataset.size or 0) * int(dataset.dtype.itemsize)
 
 
@@ -232,7 +178,7 @@ def _read_config(file: h5py.File) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ModelError("its description of the network is no JSON; save the model anew with Keras.") from None
+        raise ModelError("its description of the network is not JSON; save the model again with Keras.") from None
 
 
 def _check_names(config: Any) -> Iterator[str]:
@@ -264,7 +210,7 @@ def _check_class(name: Any, part: dict[str, Any]) -> None:
         function = inner.get("function") if isinstance(inner, dict) else None
         _require(
             isinstance(function, str) and function in KERAS_2_OPERATIONS[name],
-            f"it runs the TensorFlow function {function!r}; only add, subtract, multiply, divide and slices are taken.",
+            f"it runs the TensorFlow function {function!r}; only +, -, *, / and slices are accepted.",
         )
         return
     _require(
@@ -273,12 +219,12 @@ def _check_class(name: Any, part: dict[str, Any]) -> None:
     )
     _require(
         isinstance(name, str) and name in LAYERS | PARTS,
-        f"it holds {name!r}, which may run code of its own; only the usual layers of Keras are taken.",
+        f"it holds {name!r}, which may run code of its own; only the usual layers of Keras are accepted.",
     )
     registered = part.get("registered_name")
     _require(
         registered is None or registered == name,
-        f"it holds the custom object {registered!r}; only the usual layers of Keras are taken.",
+        f"it holds the custom object {registered!r}; only the usual layers of Keras are accepted.",
     )
 
 
@@ -287,18 +233,18 @@ def _check_module(part: dict[str, Any]) -> None:
     if "class_name" in part and module is not None:
         _require(
             isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras"),
-            f"it takes code from the module {module!r}; only the usual layers of Keras are taken.",
+            f"it takes code from the module {module!r}; only the usual layers of Keras are accepted.",
         )
 
 
 def _check_sizes(part: dict[str, Any]) -> None:
-    """Refuse an input that is no image, and layers that would ask for more memory than any network needs."""
+    """Refuse an input that is not an image, and layers that would need more memory than any network does."""
     for key in SHAPES & part.keys():
         sides = list(_numbers(part[key]))
-        _require(all(0 < side <= MAX_SIDE for side in sides), f"its input {part[key]} is no size of an image.")
+        _require(all(0 < side <= MAX_SIDE for side in sides), f"its input {part[key]} is not the size of an image.")
     for key in SIZES & part.keys():
         sizes = list(_numbers(part[key]))
-        _require(all(abs(size) <= MAX_SIZE for size in sizes), f"its {key} {part[key]} is beyond any network's.")
+        _require(all(abs(size) <= MAX_SIZE for size in sizes), f"its {key} {part[key]} is more than any network needs.")
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -321,11 +267,11 @@ def _read_attributes(file: h5py.File) -> dict[str, Any]:
 def _plain(name: str, value: Any) -> str | int | float:
     if isinstance(value, str | bytes):
         text = _text(value)
-        _require(text.encode("utf-8", "replace").decode() == text, f"its attribute {name} is no text in UTF-8.")
+        _require(text.encode("utf-8", "replace").decode() == text, f"its attribute {name} is not text in UTF-8.")
         return text
-    _require(getattr(value, "shape", None) == (), f"its attribute {name} is no single string or number.")
+    _require(getattr(value, "shape", None) == (), f"its attribute {name} is not a single string or number.")
     number: Any = value.item()
-    _require(isinstance(number, int | float), f"its attribute {name} is no single string or number.")
+    _require(isinstance(number, int | float), f"its attribute {name} is not a single string or number.")
     return cast("int | float", number)
 
 
@@ -344,7 +290,7 @@ def main() -> int:
         found = read_model_file(Path(sys.argv[1]))
     except ModelError as error:
         print(error, end="")
-        return _REFUSED
+        return REFUSED
     print(json.dumps(asdict(found)))
     return 0
 

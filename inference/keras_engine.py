@@ -1,7 +1,7 @@
-"""A Keras .h5 on TensorFlow: loaded to be run here, or, in a child process, turned into what LiteRT runs.
+"""A Keras .h5 on TensorFlow: loaded to run here, or, in a child process, compiled into what LiteRT runs.
 
 The only module that imports TensorFlow, and only where a network is loaded: that takes seconds and 500 MB.
-This file, run by its path, is that child; `compiled_engine.py` starts it.
+`compiled_engine.py` runs this file by its path, under `python -I`, so it imports nothing of the project.
 """
 
 import io
@@ -22,7 +22,9 @@ Images = NDArray[np.float32]
 Shape = tuple[int | None, ...]
 Traced = Callable[[Any], list[Any]]  # TensorFlow's function of a batch
 
-TOLERANCE: Final = 1e-4  # of a probability, between Keras and what was compiled
+PROBABILITIES: Final = "probabilities"
+OPTIONAL_OUTPUTS: Final = ("evidence",)
+TOLERANCE: Final = 1e-4  # of a probability, between Keras and the compiled network
 MADE_WITH: Final = ("keras", "tensorflow", "tf_keras")
 UNFIT: Final = 3  # exit codes of the child
 UNFAITHFUL: Final = 4
@@ -30,18 +32,18 @@ UNFAITHFUL: Final = 4
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """A traced network. Shapes are those of the file, None where any size will do; outputs in the order that counts."""
+    """A traced network. Shapes are those of the file, None where any size will do."""
 
     input_shape: Shape
-    output_shapes: tuple[Shape, ...]
+    output_shapes: dict[str, Shape]
     model: Any
-    wanted: tuple[int, ...]  # places of those outputs among the model's
+    indexes: tuple[int, ...]  # of those outputs among the model's
     run: Traced
     name: str = "tensorflow"
 
-    def __call__(self, images: Images) -> list[NDArray[np.float32]]:
-        """Run (n, height, width, channels); return the probabilities and, where there is one, the evidence."""
-        return [output.numpy() for output in self.run(images)]
+    def __call__(self, images: Images) -> dict[str, NDArray[np.float32]]:
+        """Run (n, height, width, channels); return the outputs by name."""
+        return {name: output.numpy() for name, output in zip(self.output_shapes, self.run(images), strict=True)}
 
 
 def load_keras(path: Path, keras_version: str) -> KerasNetwork:
@@ -56,11 +58,11 @@ def load_keras(path: Path, keras_version: str) -> KerasNetwork:
         if not keras_version.startswith("2."):
             raise _unloadable(keras_version, error) from error
         model = _load_keras_2(path, keras_version)
-    return _understand(model)
+    return _to_network(model)
 
 
 def _load_keras_2(path: Path, keras_version: str) -> Any:
-    import tf_keras  # noqa: PLC0415 the second Keras, wanted by few files
+    import tf_keras  # noqa: PLC0415 needed by few files
 
     try:
         return tf_keras.models.load_model(path, compile=False)
@@ -73,35 +75,42 @@ def _unloadable(keras_version: str, error: Exception) -> ValueError:
     return ValueError(f"Keras cannot rebuild it (written by Keras {keras_version}): {reason}")
 
 
-def _understand(model: Any) -> KerasNetwork:
-    """Find the input and the outputs that count, and trace the network once, for any number of images."""
+def _to_network(model: Any) -> KerasNetwork:
+    """Find the input and the outputs, and trace the network once, for any number of images. Raise ValueError."""
     _require(len(model.inputs or ()) == 1, "it must have one input, an image; give it one Input layer.")
     shape = tuple(model.inputs[0].shape)
     _require(
         len(shape) == 4 and shape[3] in (1, 3),
         f"its input has the shape {shape}; it must be (images, height, width, 1 or 3 channels).",
     )
-    names = list(getattr(model, "output_names", ()))  # a Sequential of Keras 3 names none
-    main = names.index("probabilities") if "probabilities" in names else 0
-    wanted = (main, *(place for place, name in enumerate(names) if name == "evidence" and place != main))
-    shapes = tuple(tuple(model.outputs[place].shape) for place in wanted)
+    indexes = _output_indexes(list(getattr(model, "output_names", ())))  # a Sequential of Keras 3 has no names
+    shapes = {name: tuple(model.outputs[index].shape) for name, index in indexes.items()}
+    main = shapes[PROBABILITIES]
     _require(
-        len(shapes[0]) == 2 and shapes[0][1] is not None,
-        f"its output has the shape {shapes[0]}; it must be (images, classes), as a Dense layer gives it.",
+        len(main) == 2 and main[1] is not None,
+        f"its output has the shape {main}; it must be (images, classes), as a Dense layer gives it.",
     )
+    wanted = tuple(indexes.values())
     return KerasNetwork(shape, shapes, model, wanted, _trace(model, wanted, shape))
 
 
-def _trace(model: Any, wanted: Sequence[int], shape: Shape) -> Traced:
-    """Make a function of a batch of this shape that returns these outputs of a model with one input."""
+def _output_indexes(names: list[str]) -> dict[str, int]:
+    """Return where the probabilities are among the outputs, the first unless one is named so, and the optional ones."""
+    main = names.index(PROBABILITIES) if PROBABILITIES in names else 0
+    optional = {name: names.index(name) for name in OPTIONAL_OUTPUTS if name in names and names.index(name) != main}
+    return {PROBABILITIES: main} | optional
+
+
+def _trace(model: Any, indexes: Sequence[int], shape: Shape) -> Traced:
+    """Return a function of a batch of this shape that gives these outputs of a model with one input."""
     import tensorflow as tf  # noqa: PLC0415 as above
 
-    given = tf.TensorSpec(shape, tf.float32)
+    signature = [tf.TensorSpec(shape, tf.float32)]
 
-    @tf.function(input_signature=[given], autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def run(batch: Any) -> Any:
         outputs = tf.nest.flatten(model(batch, training=False))
-        return [tf.cast(outputs[place], tf.float32) for place in wanted]
+        return [tf.cast(outputs[index], tf.float32) for index in indexes]
 
     return cast("Traced", run)
 
@@ -118,21 +127,21 @@ def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> float
     """
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 not needed to run Keras
 
-    model = _convert(_trace(network.model, network.wanted, (1, *checks.shape[1:])))
+    model = _convert(_trace(network.model, network.indexes, (1, *checks.shape[1:])))
     interpreter = Interpreter(model_content=model)
     interpreter.allocate_tensors()
-    places = _order(interpreter.get_output_details())
+    indexes = _order(interpreter.get_output_details())
+    outputs = zip(network.output_shapes.items(), indexes, strict=True)
     facts = {
         "input_shape": network.input_shape,
-        "output_shapes": network.output_shapes,
-        "places": places,
+        "outputs": {name: {"shape": shape, "index": index} for (name, shape), index in outputs},
         "made_with": {name: version(name) for name in MADE_WITH},
     }
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("facts.json", json.dumps(facts))
         file.writestr("network.tflite", model)
-    probabilities = np.concatenate([_run(interpreter, image[np.newaxis], places[0]) for image in checks])
-    return float(np.max(np.abs(probabilities - network(checks)[0])))
+    probabilities = np.concatenate([_run(interpreter, image[np.newaxis], indexes[0]) for image in checks])
+    return float(np.max(np.abs(probabilities - network(checks)[PROBABILITIES])))
 
 
 def _convert(traced: Any) -> bytes:
@@ -147,15 +156,15 @@ def _convert(traced: Any) -> bytes:
 
 
 def _order(outputs: Sequence[Any]) -> list[int]:
-    """Return the outputs' places as the function returned them: LiteRT calls them Identity, Identity_1 and so on."""
-    return sorted(range(len(outputs)), key=lambda place: str(outputs[place]["name"]))
+    """Return LiteRT's indexes in the order of the traced function, whose outputs it names Identity, Identity_1, …."""
+    return sorted(range(len(outputs)), key=lambda index: str(outputs[index]["name"]))
 
 
-def _run(interpreter: Any, image: Images, place: int) -> Any:
-    """Run one image; return the output at a place."""
+def _run(interpreter: Any, image: Images, index: int) -> Any:
+    """Run one image; return one output."""
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[place]["index"])
+    return interpreter.get_tensor(interpreter.get_output_details()[index]["index"])
 
 
 def check_images(path: Path, size: tuple[int, int], channels: int, high: float) -> Images:
@@ -184,14 +193,14 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
     archive = io.BytesIO()
     distance = write_compiled(network, check_images(path, (height, width), channels, high), archive)
     if not distance <= TOLERANCE:
-        return UNFAITHFUL, f"what was compiled differs from Keras by {distance:.2g}".encode()
+        return UNFAITHFUL, f"the compiled network differs from Keras by {distance:.2g}".encode()
     return 0, archive.getvalue()
 
 
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not get between
-    status, said = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
-    answer.write(said)
+    os.dup2(2, 1)  # what a library prints must not get into the answer
+    status, output = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    answer.write(output)
     answer.close()
     sys.exit(status)

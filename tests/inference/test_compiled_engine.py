@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from config import read_config
+from inference import cache as cache_folder
 from inference import compiled_engine
 from inference.compiled_engine import ModelSource, load_compiled
 from model_loader import ModelError, load
@@ -69,8 +70,8 @@ def check(path, cache, **more):
 @pytest.mark.usefixtures("no_compiler")
 def test_what_was_compiled_once_is_not_compiled_again(brightness_file, compiled):
     network = load_compiled(source_of(brightness_file), compiled, 2)
-    assert np.allclose(network(IMAGES)[0], EXPECTED, atol=1e-5)
-    assert (network.input_shape, network.output_shapes) == ((None, 32, 32, 3), ((None, 2),))
+    assert np.allclose(network(IMAGES)["probabilities"], EXPECTED, atol=1e-5)
+    assert (network.input_shape, network.output_shapes) == ((None, 32, 32, 3), {"probabilities": (None, 2)})
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
@@ -80,7 +81,7 @@ def test_many_at_once_get_the_answers_of_one_alone(brightness_file, compiled, co
     found = {}
 
     def ask(place):
-        found[place] = [network(IMAGES)[0] for _ in range(20)]
+        found[place] = [network(IMAGES)["probabilities"] for _ in range(20)]
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(6)]
     for thread in threads:
@@ -106,7 +107,9 @@ def test_a_damaged_entry_is_compiled_anew_with_a_warning(brightness_file, cache,
     [entry] = cache.iterdir()
     whole = entry.read_bytes()
     entry.write_bytes(spoil(whole))
-    assert np.allclose(load_compiled(source_of(brightness_file), cache, 2)(IMAGES)[0], EXPECTED, atol=1e-5)
+    assert np.allclose(
+        load_compiled(source_of(brightness_file), cache, 2)(IMAGES)["probabilities"], EXPECTED, atol=1e-5
+    )
     assert [record.levelname for record in caplog.records if record.name == "bone.engine"] == ["WARNING"]
     assert zipfile.ZipFile(entry).testzip() is None
 
@@ -134,8 +137,8 @@ def test_the_entry_is_another_for_another_file_size_or_scale():
 def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, tmp_path, caplog):
     (tmp_path / "file").touch()
     network = load_compiled(source_of(brightness_file), tmp_path / "file" / "cache", 2)
-    assert np.allclose(network(IMAGES)[0], EXPECTED, atol=1e-5)
-    assert "cannot be kept" in caplog.text
+    assert np.allclose(network(IMAGES)["probabilities"], EXPECTED, atol=1e-5)
+    assert "cannot be cached" in caplog.text
 
 
 def test_old_entries_go_and_strangers_stay(brightness_file, cache):
@@ -145,7 +148,7 @@ def test_old_entries_go_and_strangers_stay(brightness_file, cache):
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     load_compiled(source_of(brightness_file, side=32), cache, 2)
     assert all(path.exists() for path in strangers)
-    assert len(list(cache.glob("network-*.zip"))) == compiled_engine.KEPT
+    assert len(list(cache.glob("network-*.zip"))) == cache_folder.MAX_ENTRIES
     assert (cache / f"network-{source_of(brightness_file, side=32).key}.zip").exists()
 
 
@@ -171,7 +174,7 @@ def test_on_a_full_disk_the_network_is_compiled_and_not_kept(brightness_file, tm
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "It fits" in output
-    assert "cannot be kept" in errors
+    assert "cannot be cached" in errors
     assert "TensorFlow:" not in errors
 
 
@@ -203,7 +206,7 @@ def test_what_fits_no_engine_is_told_apart(tmp_path, monkeypatch):
 
 def test_rubbish_from_the_compiler_is_never_used(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "print('no zip file')")
-    with pytest.raises(ModelError, match="what was compiled cannot be run"):
+    with pytest.raises(ModelError, match="the compiled network cannot be run"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
     assert not (tmp_path / "cache").exists()
 

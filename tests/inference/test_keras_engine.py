@@ -32,7 +32,7 @@ print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0), file
 def test_a_compiled_network_that_differs_from_keras_is_not_handed_out(brightness_file):
     code, said = compile_with(brightness_file, tolerance=-1.0)
     assert code == keras_engine.UNFAITHFUL
-    assert said.startswith(b"what was compiled differs from Keras by ")
+    assert said.startswith(b"the compiled network differs from Keras by ")
 
 
 def test_what_keras_cannot_serve_is_told_in_a_sentence(tmp_path):

@@ -1,5 +1,6 @@
 """Small networks, built with Keras 3 and with Keras 2 (`tf_keras`), to be saved as real .h5 files."""
 
+import io
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -8,9 +9,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tf_keras
+
+from config import read_config
+from inference.classifier import build_classifier
+from inference.compiled_engine import CompiledNetwork, unpack
+from inference.inspection import ModelFile
+from inference.keras_engine import TOLERANCE, check_images, load_keras, write_compiled
+from model_loader import load
 
 KERAS = {"Keras 3": keras, "Keras 2": tf_keras}
 
@@ -188,3 +197,35 @@ def crack_model() -> keras.Model:
     evidence.set_weights([np.array([[[[1, 0], [-2, 1]]]], float), np.zeros(2)])
     head.set_weights([np.array([[160.0, 0.0, 0.0], [-150.0, 130.0, 0.0]]), np.array([0.0, 0.0, 2.5])])
     return model
+
+
+def load_file(path, **environment):
+    """Load a model on plain Keras, which needs no compiling."""
+    return load(read_config({"BONE_MODEL_PATH": str(path), "BONE_ENGINE": "tensorflow"} | environment))
+
+
+def with_attributes(path, **attributes):
+    """Write attributes `bone_*` into a model file; return its path."""
+    with h5py.File(path, "a") as file:
+        file.attrs.update({f"bone_{name}": value for name, value in attributes.items()})
+    return path
+
+
+def write_golden(path, inputs, outputs):
+    """Write golden inputs and outputs into a model file, in place of those it has."""
+    with h5py.File(path, "a") as file:
+        file.pop("bone_golden", None)
+        group = file.create_group("bone_golden")
+        group["inputs"] = inputs
+        group["outputs"] = outputs
+
+
+def compile_here(path, classifier):
+    """Return the classifier of the same file on the compiled engine, compiled in this process, which saves seconds."""
+    high = 1 if classifier.scaling == "unit" else 255
+    archive = io.BytesIO()
+    checks = check_images(path, classifier.input_size, classifier.channels, high)
+    assert write_compiled(load_keras(path, classifier.keras_version), checks, archive) <= TOLERANCE
+    network = CompiledNetwork(unpack(archive.getvalue()), 1)
+    file = ModelFile(classifier.sha256, classifier.keras_version, (), dict(classifier.stated))
+    return build_classifier(network, file, classifier.settings, has_golden=classifier.has_golden)

@@ -1,0 +1,181 @@
+"""A network joined with the settings of its file: what a caller must know to feed it and to read its outputs."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.inspection import ModelError, ModelFile
+from inference.keras_engine import Images, Shape
+from inference.settings import Setting, fit_input_size, origin
+
+
+class Outputs(NamedTuple):
+    """The outputs for n images, the optional ones None where the network lacks them.
+
+    probabilities (n, outputs); evidence (n, rows, columns, classes).
+    """
+
+    probabilities: NDArray[np.float32]
+    evidence: NDArray[np.float32] | None = None
+
+
+class Network(Protocol):
+    """A network that some engine runs: float32 (n, height, width, channels) to outputs by name, probabilities first.
+
+    The shapes are those of the file, the first number standing for n, None where any size will do.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def input_shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def output_shapes(self) -> Mapping[str, Shape]: ...  # noqa: D102
+    def __call__(self, images: Images) -> dict[str, NDArray[np.float32]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that is ready to serve, with all that a caller must know to feed it and to read its outputs."""
+
+    settings: Mapping[str, Setting]
+    input_size: tuple[int, int]
+    channels: int
+    outputs: int
+    evidence_shape: Shape | None
+    sha256: str
+    has_golden: bool
+    keras_version: str
+    engine: str
+    stated: Mapping[str, Any]
+    predict: Callable[[Images], Outputs]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The known classes in the order of the outputs."""
+        return cast("tuple[str, ...]", self.settings["class_names"].value)
+
+    @property
+    def threshold(self) -> float:
+        """The least confidence of a success, 0 to 1."""
+        return cast("float", self.settings["threshold"].value)
+
+    @property
+    def scaling(self) -> Literal["unit", "none"]:
+        """Whether the network expects 0 to 1 (unit) or 0 to 255 (none)."""
+        return cast("Literal['unit', 'none']", self.settings["scaling"].value)
+
+    @property
+    def resize(self) -> Literal["letterbox", "stretch"]:
+        """Whether an image keeps its aspect ratio (letterbox) or not (stretch)."""
+        return cast("Literal['letterbox', 'stretch']", self.settings["resize"].value)
+
+    @property
+    def has_none_output(self) -> bool:
+        """Whether the last output says that the image is of no known class."""
+        return self.outputs > len(self.class_names)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what GET /model tells about the network, as JSON types."""
+        return {
+            "classNames": list(self.class_names),
+            "noneOutput": self.has_none_output,
+            "evidenceOutput": self.evidence_shape is not None,
+            "inputSize": {"height": self.input_size[0], "width": self.input_size[1], "channels": self.channels},
+            "threshold": self.threshold,
+            "scaling": self.scaling,
+            "resize": self.resize,
+            "sources": {_camel(name): setting.source for name, setting in self.settings.items()},
+            "sha256": self.sha256,
+            "version": self.stated.get("version"),
+            "dataVersion": self.stated.get("data_version"),
+            "codeVersion": self.stated.get("code_version"),
+            "prior": _parsed(self.stated.get("prior")),
+            "quality": _parsed(self.stated.get("quality")),
+            "kerasVersion": self.keras_version,
+            "engine": self.engine,
+        }
+
+
+def build_classifier(
+    network: Network, file: ModelFile, settings: Mapping[str, Setting], *, has_golden: bool
+) -> Classifier:
+    """Join a network with its settings. Raise ModelError where they do not fit together."""
+    size = fit_input_size(settings["input_size"], network.input_shape)
+    outputs = cast("int", network.output_shapes["probabilities"][1])
+    evidence = network.output_shapes.get("evidence", (None,))[1:] or None
+    classes = len(settings["class_names"].value)
+    _check_outputs(outputs, settings["class_names"].value)
+    _check_evidence(evidence, classes)
+    _check_threshold(settings["threshold"], outputs, classes)
+    return Classifier(
+        settings=dict(settings) | {"input_size": size},
+        input_size=size.value,
+        channels=cast("int", network.input_shape[3]),
+        outputs=max(outputs, 2),
+        evidence_shape=evidence,
+        sha256=file.sha256,
+        has_golden=has_golden,
+        keras_version=file.keras_version,
+        engine=network.name,
+        stated=file.attributes,
+        predict=_predictor(network, sigmoid=outputs == 1),
+    )
+
+
+def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
+    """Return a function from images to outputs; a single sigmoid output becomes two probabilities."""
+
+    def predict(images: Images) -> Outputs:
+        outputs = Outputs(**network(images))
+        return outputs._replace(probabilities=as_two(outputs.probabilities)) if sigmoid else outputs
+
+    return predict
+
+
+def as_two(second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n, 2) from the probability of the second class, (n, 1)."""
+    return np.concatenate([1 - second, second], axis=1)
+
+
+def _check_outputs(outputs: int, class_names: tuple[str, ...]) -> None:
+    classes = len(class_names)
+    if outputs not in (classes, classes + 1) and not (outputs == 1 and classes == 2):
+        raise ModelError(
+            f"it has {outputs} outputs, but the {classes} class names ({', '.join(class_names)}) need {classes}, or "
+            f"{classes + 1} with a last one for none of them; name its classes in BONE_CLASS_NAMES."
+        )
+
+
+def _check_evidence(shape: Shape | None, classes: int) -> None:
+    if shape is not None and (len(shape) != 3 or shape[2] is None or shape[2] < classes):
+        raise ModelError(
+            f"its output evidence has the shape {shape} for each image; it must be (rows, columns, {classes} classes)."
+        )
+
+
+def _check_threshold(threshold: Setting, outputs: int, classes: int) -> None:
+    """Refuse a threshold that could never reject an image."""
+    lowest = 0.0 if outputs == classes + 1 else 1 / classes
+    if not threshold.value > lowest:
+        raise ModelError(
+            f"the threshold {threshold.value:g} of {origin('threshold', threshold)} could never reject an image; "
+            f"it must be above {lowest:.4g}."
+        )
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _parsed(text: Any) -> Any:
+    """Return what a JSON attribute holds; None where the file has none, or something else."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return None

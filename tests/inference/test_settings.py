@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from model_loader import ModelError
+from tests.support.models import brightness_model, load_file, with_attributes
+
+
+def test_what_a_file_states_belongs_to_it(file):
+    stated = {"class_names": "sana,rota", "threshold": 0.7, "scaling": "none", "resize": "letterbox", "version": "v1"}
+    stated |= {"quality": '{"auc": 0.8}'}
+    with pytest.raises(ModelError, match="not probabilities"):  # 0 to 255 is too bright for it
+        load_file(with_attributes(file, **stated))
+    found = load_file(file, BONE_SCALING="unit").describe()
+    assert (found["classNames"], found["threshold"], found["resize"]) == (["sana", "rota"], 0.7, "letterbox")
+    assert (found["version"], found["quality"]) == ("v1", {"auc": 0.8})
+    assert found["sources"] == {
+        "classNames": "file",
+        "threshold": "file",
+        "scaling": "environment",
+        "resize": "file",
+        "inputSize": "network",
+    }
+
+
+def test_a_variable_wins_over_the_file(file):
+    with_attributes(file, threshold=0.7, class_names="sana,rota", resize="letterbox")
+    classifier = load_file(
+        file, BONE_CONFIDENCE_THRESHOLD="0.8", BONE_CLASS_NAMES="a,b", BONE_RESIZE="stretch", BONE_SCALING="unit"
+    )
+    assert (classifier.threshold, classifier.class_names, classifier.resize) == (0.8, ("a", "b"), "stretch")
+
+
+def test_a_file_that_states_nothing_gets_the_defaults_and_one_warning(file, caplog):
+    classifier = load_file(file)
+    assert (classifier.threshold, classifier.class_names) == (0.985, ("fisura", "fractura"))
+    assert (classifier.scaling, classifier.resize, classifier.input_size) == ("unit", "stretch", (32, 32))
+    assert [record.message for record in caplog.records if record.name == "bone.model"] == [
+        "The threshold 0.985 is the default and was not chosen for this model."
+    ]
+
+
+def test_a_threshold_of_the_file_warns_of_nothing(file, caplog):
+    load_file(with_attributes(file, threshold=0.8))
+    assert not [record for record in caplog.records if record.name == "bone.model"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sentence"),
+    [
+        ({"class_names": "fisura"}, "bone_class_names is 'fisura'; it must be two or more different names"),
+        ({"class_names": "a,b,c,d"}, r"it has 2 outputs, but the 4 class names \(a, b, c, d\) need 4, or 5"),
+        ({"threshold": 1.5}, "bone_threshold is 1.5; it must be a number from 0 to 1"),
+        ({"threshold": "high"}, "bone_threshold is 'high'"),
+        ({"threshold": 0.5}, "the threshold 0.5 of its attribute bone_threshold could never reject an image"),
+        ({"scaling": "imagenet"}, "bone_scaling is 'imagenet'; it must be one of unit, none"),
+        ({"resize": 3}, "bone_resize is 3; it must be one of letterbox, stretch"),
+        ({"input_size": 12.5}, "bone_input_size is 12.5; it must be a whole number from 16 to 4,096"),
+        ({"input_size": np.inf}, "bone_input_size is inf"),
+        ({"input_size": 64}, "its input is 32 × 32 pixels, but its attribute bone_input_size says 64"),
+    ],
+)
+def test_an_attribute_that_does_not_fit_is_refused_by_name(file, attributes, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_file(with_attributes(file, **attributes))
+
+
+def test_a_network_of_any_size_takes_its_size_from_the_setting(tmp_path):
+    path = tmp_path / "model.h5"
+    brightness_model(size=(None, None)).save(path)
+    with pytest.raises(ModelError, match="it takes images of any size; set BONE_INPUT_SIZE"):
+        load_file(path)
+    assert load_file(path, BONE_INPUT_SIZE="48").input_size == (48, 48)
+    assert load_file(with_attributes(path, input_size=40)).input_size == (40, 40)
+    assert load_file(path, BONE_INPUT_SIZE="48").settings["input_size"].source == "environment"
