@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 
 from inference.inspection import ModelError, ModelFile
 from inference.keras_engine import Images, Shape
-from inference.settings import Setting, fit_input_size, origin
+from inference.settings import Setting, fit_input_size, origin, read_conformal, read_evidence_scale
 
 
 class Outputs(NamedTuple):
     """The outputs for n images, the optional ones None where the network lacks them.
 
-    probabilities (n, outputs); evidence (n, rows, columns, classes).
+    probabilities (n, outputs); evidence (n, rows, columns, classes); familiarity (n, 1), 0 to 1: the share of the
+    training images that are at least as unusual.
     """
 
     probabilities: NDArray[np.float32]
     evidence: NDArray[np.float32] | None = None
+    familiarity: NDArray[np.float32] | None = None
 
 
 class Network(Protocol):
@@ -40,7 +42,11 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that is ready to serve, with all that a caller must know to feed it and to read its outputs."""
+    """A network that is ready to serve, with all that a caller must know to feed it and to read its outputs.
+
+    `conformal` holds a quantile, 0 to 1, for each class and, where the network has such an output, for none.
+    `evidence_scale` holds the evidence at which a heat map starts and the evidence at which it is full.
+    """
 
     settings: Mapping[str, Setting]
     input_size: tuple[int, int]
@@ -53,6 +59,9 @@ class Classifier:
     engine: str
     stated: Mapping[str, Any]
     predict: Callable[[Images], Outputs]
+    has_familiarity: bool = False
+    conformal: Mapping[str, float] | None = None
+    evidence_scale: tuple[float, float] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -85,6 +94,7 @@ class Classifier:
             "classNames": list(self.class_names),
             "noneOutput": self.has_none_output,
             "evidenceOutput": self.evidence_shape is not None,
+            "familiarityOutput": self.has_familiarity,
             "inputSize": {"height": self.input_size[0], "width": self.input_size[1], "channels": self.channels},
             "threshold": self.threshold,
             "scaling": self.scaling,
@@ -95,6 +105,8 @@ class Classifier:
             "dataVersion": self.stated.get("data_version"),
             "codeVersion": self.stated.get("code_version"),
             "prior": _parsed(self.stated.get("prior")),
+            "conformal": None if self.conformal is None else dict(self.conformal),
+            "evidenceScale": self.evidence_scale and dict(zip(("from", "to"), self.evidence_scale, strict=True)),
             "quality": _parsed(self.stated.get("quality")),
             "kerasVersion": self.keras_version,
             "engine": self.engine,
@@ -111,6 +123,7 @@ def build_classifier(
     classes = len(settings["class_names"].value)
     _check_outputs(outputs, settings["class_names"].value)
     _check_evidence(evidence, classes)
+    _check_familiarity(network.output_shapes.get("familiarity"))
     _check_threshold(settings["threshold"], outputs, classes)
     return Classifier(
         settings=dict(settings) | {"input_size": size},
@@ -124,6 +137,9 @@ def build_classifier(
         engine=network.name,
         stated=file.attributes,
         predict=_predictor(network, sigmoid=outputs == 1),
+        has_familiarity="familiarity" in network.output_shapes,
+        conformal=read_conformal(file.attributes, settings["class_names"].value, has_none=outputs > classes),
+        evidence_scale=read_evidence_scale(file.attributes),
     )
 
 
@@ -156,6 +172,11 @@ def _check_evidence(shape: Shape | None, classes: int) -> None:
         raise ModelError(
             f"its output evidence has the shape {shape} for each image; it must be (rows, columns, {classes} classes)."
         )
+
+
+def _check_familiarity(shape: Shape | None) -> None:
+    if shape is not None and shape[1:] != (1,):
+        raise ModelError(f"its output familiarity has the shape {shape}; it must be (images, 1).")
 
 
 def _check_threshold(threshold: Setting, outputs: int, classes: int) -> None:

@@ -1,6 +1,8 @@
 """What belongs to the weights and travels with them: the file's attributes `bone_*`, overruled by the environment."""
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import config
@@ -50,7 +52,7 @@ def _parse(name: str, value: str | float) -> Any:
     try:
         return _BY_FIELD[name].parse(str(int(value) if whole else value).strip())
     except ValueError as error:
-        raise ModelError(f"its attribute bone_{name} is {value!r}; it must be {error}.") from None
+        raise _misread(name, value, str(error)) from None
 
 
 def fit_input_size(setting: Setting, shape: Shape) -> Setting:
@@ -71,6 +73,46 @@ def fit_input_size(setting: Setting, shape: Shape) -> Setting:
             "leave that out."
         )
     return Setting(sides, setting.source if None in own else "network")
+
+
+def read_conformal(stated: Mapping[str, Any], class_names: Sequence[str], *, has_none: bool) -> dict[str, float] | None:
+    """Return the quantile of each class, and of none, by the names in use; None where the file has none.
+
+    The file names its own classes, in the same order. Raise ModelError.
+    """
+    if "conformal" not in stated:
+        return None
+    none = ("none",) if has_none else ()
+    own, names = (*_resolve("class_names", stated, None).value, *none), (*class_names, *none)
+    quantiles = _parse_numbers(stated["conformal"])
+    fits = quantiles.keys() == set(own) and len(own) == len(names)
+    if not fits or not all(0 <= quantile <= 1 for quantile in quantiles.values()):
+        wanted = f"a JSON object with a number from 0 to 1 for each of {', '.join(own)}"
+        raise _misread("conformal", stated["conformal"], wanted)
+    return {name: quantiles[known] for name, known in zip(names, own, strict=True)}
+
+
+def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the evidence at which a heat map starts and is full; None where the file states none. Raise ModelError."""
+    if "evidence" not in stated:
+        return None
+    edges = _parse_numbers(stated["evidence"])
+    if edges.keys() != {"from", "to"} or not -math.inf < edges["from"] < edges["to"] < math.inf:
+        raise _misread("evidence", stated["evidence"], 'a JSON object with two numbers, "from" less than "to"')
+    return edges["from"], edges["to"]
+
+
+def _parse_numbers(value: Any) -> dict[str, float]:
+    """Return a JSON object of numbers; an empty one where the value is something else."""
+    try:
+        numbers = json.loads(value)
+        return {name: float(number) for name, number in numbers.items() if not isinstance(number, bool | str)}
+    except (TypeError, ValueError, AttributeError, RecursionError, OverflowError):
+        return {}
+
+
+def _misread(name: str, value: Any, wanted: str) -> ModelError:
+    return ModelError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.")
 
 
 def origin(name: str, setting: Setting) -> str:

@@ -51,10 +51,11 @@ def verify(classifier: Classifier, golden: Golden | None) -> None:
 
     The outputs must be probabilities. The same run warms the network up.
     """
-    probabilities = classifier.predict(_inputs(classifier, golden)).probabilities
-    _check_probabilities(probabilities)
+    outputs = classifier.predict(_inputs(classifier, golden))
+    _check_probabilities(outputs.probabilities)
+    _check_familiarity(outputs.familiarity)
     if golden is not None:
-        _check_golden(probabilities, golden.outputs)
+        _check_golden(outputs.probabilities, golden.outputs)
 
 
 def _inputs(classifier: Classifier, golden: Golden | None) -> Images:
@@ -82,6 +83,13 @@ def _check_probabilities(probabilities: NDArray[np.float32]) -> None:
         bool(np.all(probabilities >= -NEGLIGIBLE) and np.all(np.abs(sums - 1) <= SUM_TOLERANCE)),
         f"its outputs are not probabilities (they add up to {sums[np.argmax(np.abs(sums - 1))]:.3g}); "
         "end it with a softmax over the classes, or a sigmoid for two.",
+    )
+
+
+def _check_familiarity(familiarity: NDArray[np.float32] | None) -> None:
+    _require(
+        familiarity is None or bool(np.all((familiarity >= -NEGLIGIBLE) & (familiarity <= 1 + NEGLIGIBLE))),
+        "its output familiarity is not a share from 0 to 1; end it with a sigmoid or another function of that range.",
     )
 
 

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 
 from model_loader import ModelError
@@ -36,3 +37,32 @@ def test_evidence_of_a_shape_that_cannot_be_explained_is_refused(tmp_path):
     keras.Model(image, [head, evidence]).save(tmp_path / "model.h5")
     with pytest.raises(ModelError, match=r"its output evidence has the shape .* \(rows, columns, 2 classes\)"):
         load_file(tmp_path / "model.h5")
+
+
+def with_familiarity(path, units, activation):
+    image = keras.Input((32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    head = keras.layers.Dense(2, activation="softmax", name="probabilities")(pooled)
+    familiarity = keras.layers.Dense(units, activation, kernel_initializer="ones", name="familiarity")(pooled)
+    keras.Model(image, [head, familiarity]).save(path)
+    return path
+
+
+def test_familiarity_comes_with_the_probabilities(tmp_path):
+    classifier = load_file(with_familiarity(tmp_path / "model.h5", 1, "sigmoid"))
+    images = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
+    expected = 1 / (1 + np.exp(-images.mean(axis=(1, 2)).sum(axis=1, keepdims=True)))
+    assert np.allclose(classifier.predict(images).familiarity, expected, atol=1e-5)
+    assert classifier.describe()["familiarityOutput"]
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "sentence"),
+    [
+        (2, "sigmoid", r"its output familiarity has the shape \(None, 2\); it must be \(images, 1\)"),
+        (1, "linear", "its output familiarity is not a share from 0 to 1"),
+    ],
+)
+def test_familiarity_that_is_not_one_share_is_refused(tmp_path, units, activation, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_file(with_familiarity(tmp_path / "model.h5", units, activation))

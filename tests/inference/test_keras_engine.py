@@ -14,13 +14,13 @@ from tests.support.models import brightness_model
 COMPILER = ROOT / "inference/keras_engine.py"
 
 
-def compile_with(path, side=0, tolerance=keras_engine.TOLERANCE):
+def compile_with(path, side=0, tolerance=keras_engine.TOLERANCES["probabilities"]):
     """Run the compiler's main in a process of its own, as the service does."""
     code = f"""
 import pathlib, sys
 from inference import keras_engine
 
-keras_engine.TOLERANCE = {tolerance}
+keras_engine.TOLERANCES["probabilities"] = {tolerance}
 print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0), file=sys.stderr)
 """
     child = subprocess.run(

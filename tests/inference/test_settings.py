@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from inference.settings import read_conformal, read_evidence_scale
 from model_loader import ModelError
 from tests.support.models import brightness_model, load_file, with_attributes
 
@@ -72,3 +73,81 @@ def test_a_network_of_any_size_takes_its_size_from_the_setting(tmp_path):
     assert load_file(path, BONE_INPUT_SIZE="48").input_size == (48, 48)
     assert load_file(with_attributes(path, input_size=40)).input_size == (40, 40)
     assert load_file(path, BONE_INPUT_SIZE="48").settings["input_size"].source == "environment"
+
+
+CONFORMAL = '{"fisura": 0.1, "fractura": 0.25, "none": 1}'
+
+
+@pytest.fixture
+def file_with_none(tmp_path):
+    path = tmp_path / "model.h5"
+    brightness_model(none=0.2).save(path)
+    return path
+
+
+def test_the_file_states_quantiles_and_the_scale_of_its_evidence(file_with_none):
+    plain = load_file(file_with_none).describe()
+    assert (plain["conformal"], plain["evidenceScale"], plain["familiarityOutput"]) == (None, None, False)
+    found = load_file(with_attributes(file_with_none, conformal=CONFORMAL, evidence='{"from": -2, "to": 6.5}'))
+    assert found.conformal == {"fisura": 0.1, "fractura": 0.25, "none": 1.0}
+    assert found.evidence_scale == (-2.0, 6.5)
+    assert found.describe()["conformal"] == {"fisura": 0.1, "fractura": 0.25, "none": 1.0}
+    assert found.describe()["evidenceScale"] == {"from": -2.0, "to": 6.5}
+
+
+def test_quantiles_follow_the_names_that_the_operator_gives_the_classes(file_with_none):
+    with_attributes(file_with_none, conformal=CONFORMAL)
+    found = load_file(file_with_none, BONE_CLASS_NAMES="crack,break").conformal
+    assert found == {"crack": 0.1, "break": 0.25, "none": 1.0}
+
+
+def test_quantiles_of_a_network_without_a_none_output_name_the_classes_alone(file):
+    with_attributes(file, conformal='{"fisura": 0.1, "fractura": 0.2}')
+    assert load_file(file).conformal == {"fisura": 0.1, "fractura": 0.2}
+
+
+@pytest.mark.parametrize(
+    "conformal",
+    [
+        '{"fisura": 0.1, "fractura": 0.25}',
+        '{"fisura": 0.1, "fractura": 0.25, "none": 1.5}',
+        '{"fisura": 0.1, "fractura": 0.25, "none": NaN}',
+        '{"fisura": 0.1, "fractura": 0.25, "none": "0.3"}',
+        '{"fisura": 0.1, "fractura": 0.25, "none": null}',
+        '{"fisura": 0.1, "fractura": 0.25, "none": 0.5, "other": 0.5}',
+        "[0.1, 0.25, 0.5]",
+        "0.1",
+        "{",
+        0.5,
+    ],
+)
+def test_quantiles_that_do_not_fit_the_classes_are_refused(conformal):
+    sentence = r"bone_conformal is .*; it must be a JSON object with .* for each of fisura, fractura, none\."
+    with pytest.raises(ModelError, match=sentence):
+        read_conformal({"conformal": conformal}, ("fisura", "fractura"), has_none=True)
+
+
+def test_quantiles_for_another_number_of_classes_are_refused():
+    stated = {"conformal": '{"a": 0.1, "b": 0.2}', "class_names": "a,b"}
+    with pytest.raises(ModelError, match="for each of a, b"):
+        read_conformal(stated, ("c", "d", "e"), has_none=False)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        '{"from": 2, "to": 2}',
+        '{"from": 3, "to": 2}',
+        '{"from": 0, "to": Infinity}',
+        '{"from": NaN, "to": 2}',
+        '{"to": 2}',
+        '{"from": 0, "to": 2, "by": 1}',
+        "[0, 2]",
+        "x",
+        3,
+    ],
+)
+def test_a_scale_of_evidence_that_makes_no_sense_is_refused(scale):
+    sentence = r'bone_evidence is .*; it must be a JSON object with two numbers, "from" less than "to"\.'
+    with pytest.raises(ModelError, match=sentence):
+        read_evidence_scale({"evidence": scale})

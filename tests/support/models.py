@@ -18,7 +18,7 @@ from config import read_config
 from inference.classifier import build_classifier
 from inference.compiled_engine import CompiledNetwork, unpack
 from inference.inspection import ModelFile
-from inference.keras_engine import TOLERANCE, check_images, load_keras, write_compiled
+from inference.keras_engine import check_images, is_faithful, load_keras, write_compiled
 from model_loader import load
 
 KERAS = {"Keras 3": keras, "Keras 2": tf_keras}
@@ -120,6 +120,25 @@ def several_outputs(k: Any) -> Any:
     return k.Model(image, [other, pooled, evidence])
 
 
+def unusual(k: Any) -> Any:
+    """Probabilities, evidence and familiarity, made of every layer that the heads of our own training need."""
+    layers = k.layers
+    image = k.Input((40, 40, 3))
+    cropped = layers.ZeroPadding2D(2)(layers.Cropping2D(4)(layers.Rescaling(2.0, offset=-1.0)(image)))
+    features = layers.Activation("relu")(layers.DepthwiseConv2D(3, padding="same")(cropped))
+    pooled = layers.Subtract()([layers.MaxPooling2D(2)(features), layers.AveragePooling2D(2)(features)])
+    blurred = layers.UpSampling2D(2)(layers.AveragePooling2D(2)(pooled))
+    within = layers.Minimum()([layers.Maximum()([pooled, layers.ReLU()(pooled)]), blurred])
+    normed = layers.LayerNormalization()(layers.Concatenate()([within, layers.Multiply()([pooled, pooled])]))
+    evidence = layers.Conv2D(2, 1, name="evidence")(normed)
+    vector = layers.Concatenate()([layers.GlobalAveragePooling2D()(normed), layers.GlobalMaxPooling2D()(normed)])
+    distances = layers.Dot(-1)([layers.Reshape((12, 1))(vector), layers.Reshape((12, 1))(layers.Dense(12)(vector))])
+    seen = layers.Dense(5, activation="relu")(layers.Flatten()(distances))
+    familiarity = layers.Dense(1, activation="sigmoid", name="familiarity")(seen)
+    probabilities = layers.Softmax(name="probabilities")(layers.Add()([layers.Dense(3)(vector), layers.Dense(3)(seen)]))
+    return k.Model(image, [probabilities, evidence, familiarity])
+
+
 def mobilenet(k: Any) -> Any:
     """MobileNetV2 with its preprocessing inside, as Keras 2 wrote it: operators between layers, names with /."""
     layers = k.layers
@@ -146,7 +165,7 @@ def resnet_preprocessing(k: Any) -> Any:
 
 BOTH: dict[str, Callable[[Any], Any]] = {
     build.__name__: build
-    for build in (sequential, functional, rescaled_inside, nested, grouped, sigmoid, any_size, several_outputs)
+    for build in (sequential, functional, rescaled_inside, nested, grouped, sigmoid, any_size, several_outputs, unusual)
 }
 KERAS_2_ALONE: dict[str, Callable[[Any], Any]] = {
     build.__name__: build for build in (mobilenet, sliced, resnet_preprocessing)
@@ -225,7 +244,7 @@ def compile_here(path, classifier):
     high = 1 if classifier.scaling == "unit" else 255
     archive = io.BytesIO()
     checks = check_images(path, classifier.input_size, classifier.channels, high)
-    assert write_compiled(load_keras(path, classifier.keras_version), checks, archive) <= TOLERANCE
+    assert is_faithful(write_compiled(load_keras(path, classifier.keras_version), checks, archive))
     network = CompiledNetwork(unpack(archive.getvalue()), 1)
     file = ModelFile(classifier.sha256, classifier.keras_version, (), dict(classifier.stated))
     return build_classifier(network, file, classifier.settings, has_golden=classifier.has_golden)
