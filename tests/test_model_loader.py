@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +8,7 @@ import pytest
 from model_loader import ModelError, Outputs
 from prediction import judge
 from preprocessing import decode, prepare
+from tests.conftest import ROOT
 from tests.support.models import BOTH, ENVIRONMENT, KERAS_2_ALONE, built, compile_here, load_file
 from tests.support.phantoms import encoded, phantom
 
@@ -57,3 +61,10 @@ def test_operators_between_layers_are_refused_where_keras_3_wrote_them(tmp_path)
     keras.Model(image, keras.layers.Dense(2, activation="softmax")(flat)).save(tmp_path / "model.h5")
     with pytest.raises(ModelError, match="operators between its layers"):
         load_file(tmp_path / "model.h5")
+
+
+def test_importing_the_door_loads_neither_a_web_server_nor_a_network():
+    code = "import sys, model_loader; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert not {"flask", "werkzeug", "tensorflow", "keras", "tf_keras", "ai_edge_litert"} & set(loaded)
