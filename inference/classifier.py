@@ -136,14 +136,14 @@ def build_classifier(
         keras_version=file.keras_version,
         engine=network.name,
         stated=file.attributes,
-        predict=_predictor(network, sigmoid=outputs == 1),
+        predict=make_predict(network, sigmoid=outputs == 1),
         has_familiarity="familiarity" in network.output_shapes,
         conformal=read_conformal(file.attributes, settings["class_names"].value, has_none=outputs > classes),
         evidence_scale=read_evidence_scale(file.attributes),
     )
 
 
-def _predictor(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
+def make_predict(network: Network, *, sigmoid: bool) -> Callable[[Images], Outputs]:
     """Return a function from images to outputs; a single sigmoid output becomes two probabilities."""
 
     def predict(images: Images) -> Outputs:

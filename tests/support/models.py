@@ -7,6 +7,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import h5py
@@ -15,9 +16,8 @@ import numpy as np
 import tf_keras
 
 from config import read_config
-from inference.classifier import build_classifier
+from inference.classifier import make_predict
 from inference.compiled_engine import CompiledNetwork, unpack
-from inference.inspection import ModelFile
 from inference.keras_engine import check_images, is_faithful, load_keras, write_compiled
 from model_loader import load
 
@@ -246,5 +246,5 @@ def compile_here(path, classifier):
     checks = check_images(path, classifier.input_size, classifier.channels, high)
     assert is_faithful(write_compiled(load_keras(path, classifier.keras_version), checks, archive))
     network = CompiledNetwork(unpack(archive.getvalue()), 1)
-    file = ModelFile(classifier.sha256, classifier.keras_version, (), dict(classifier.stated))
-    return build_classifier(network, file, classifier.settings, has_golden=classifier.has_golden)
+    is_sigmoid = network.output_shapes["probabilities"][1] == 1
+    return replace(classifier, engine=network.name, predict=make_predict(network, sigmoid=is_sigmoid))
