@@ -1,13 +1,14 @@
-"""Where the network looked -> a heat map over the radiograph, its peak and the box around it."""
+"""Where the network looked -> a heat map over the radiograph, its peak and a box around each strong spot."""
 
 import base64
 import io
+import itertools
 import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,15 @@ Floats = NDArray[np.float32]
 Rectangle = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 MAX_SIDE_PIXELS: Final = 1024
-BATCH: Final = 2  # of at most 8: the smaller, the sooner a plain prediction has the processor
-LEVELS: Final = (4, 8)  # cells along the longer side; coarse first, so that a stop in time has seen everything once
+BATCH: Final = 2  # the smaller, the sooner a plain prediction gets the processor
+LEVELS: Final = (4, 8)  # cells along the longer side; coarse first: a stop has seen everything once
 LIMIT_SECONDS: Final = 3.0
-BOX_LEVEL: Final = 0.6  # the box holds what is connected with the peak and at least so strong, the peak being 1
+BOX_LEVEL: Final = 0.6  # a box holds what is connected with a spot's peak at this share of the peak's strength
 BOX_SIDE_CELLS: Final = 96
-FLAT: Final = 1e-4  # a difference in log-odds that says nothing
+MAX_BOXES: Final = 5
+LEAST_SPOT: Final = 0.5  # of the strongest spot's strength
+FLAT: Final = 1e-4  # a difference in log-odds that means nothing
+FAINT: Final = 0.25 / 1.4  # the strength up to which the map is clear
 MAP_STEPS: Final = 64
 MAX_ALPHA: Final = 175
 # Dark red to light yellow: lighter is stronger, also for readers who do not see red or green; bone stays visible below.
@@ -31,7 +35,7 @@ COLOURS: Final = ((140, 16, 60), (208, 44, 48), (245, 108, 36), (255, 176, 64), 
 
 
 class Outputs(Protocol):
-    """What a network says of n images: probabilities (n, outputs), evidence (n, rows, columns, classes) or None."""
+    """A network's outputs for n images: probabilities (n, outputs), evidence (n, rows, columns, classes) or None."""
 
     @property
     def probabilities(self) -> Floats: ...  # noqa: D102
@@ -44,34 +48,49 @@ Predict = Callable[[Floats], Outputs]
 
 @dataclass(frozen=True)
 class Question:
-    """What the network was shown and said, and the class whose places are sought.
+    """The inputs and outputs of one prediction, and the class whose regions are sought.
 
     `inputs` is (1, height, width, channels); `content` is the part of it that shows the radiograph; `target` is the
-    number of the class.
+    index of the class; `scale` is the evidence of strength 0 and of strength 1, None where the model file states none.
     """
 
     inputs: Floats
     outputs: Outputs
     content: Rectangle
     target: int
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """How much places speak for a class: values of any scale, rows by columns, over the whole radiograph."""
+    """How strongly each region supports a class: (rows, columns) over the whole radiograph.
+
+    Where `is_absolute`, 0 is no evidence and 1 is strong evidence; else the values have no unit.
+    """
 
     grid: Floats
     method: Method
+    is_absolute: bool = False
+
+
+class Box(NamedTuple):
+    """The region around one spot, as fractions of the sides, and the strength of its peak, 0 to 1."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    strength: float
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A radiograph, its heat map, and where that peaks: (x, y) and (x, y, width, height), as shares of the sides."""
+    """A radiograph, its heat map, where that peaks (x, y, as fractions of the sides), its boxes, strongest first."""
 
     image: Image.Image
     map: Image.Image
     peak: tuple[float, float] | None
-    box: tuple[float, float, float, float] | None
+    boxes: tuple[Box, ...]
     method: Method
 
 
@@ -79,56 +98,61 @@ NOTHING: Final = Relevance(np.zeros((1, 1), np.float32), "none")
 
 
 def find_relevance(predict: Predict, question: Question, give_way: Callable[[], None] = lambda: None) -> Relevance:
-    """Say which places of one image speak for a class.
+    """Return how strongly each region of one image supports a class.
 
-    The network's own evidence counts where it gives any; else places are covered up, two at a time, for at most 3 s,
-    and `give_way` is called before each two.
+    The network's own evidence is used if it has such an output; else regions are covered, two at a time, for at most
+    3 s, and `give_way` is called before each two.
     """
     evidence = question.outputs.evidence
     if evidence is None:
         return Relevance(_occlude(predict, question, give_way), "occlusion")
-    size = question.inputs.shape[1:3]
-    return Relevance(_crop(evidence[0, ..., question.target], size, question.content), "evidence")
+    cells, size = evidence[0, ..., question.target], question.inputs.shape[1:3]
+    if question.scale is None:
+        cut = _crop(cells, size, question.content, Image.Resampling.BICUBIC)
+        return Relevance(cut - np.median(cut), "evidence")
+    low, high = question.scale
+    strength = np.clip((cells - low) / (high - low), 0, None)
+    cut = _crop(strength, size, question.content, Image.Resampling.BILINEAR)  # which never exceeds the cells
+    return Relevance(cut, "evidence", is_absolute=True)
 
 
 def draw(relevance: Relevance, image: Image.Image, channels: int) -> Explanation:
     """Lay the relevance over a decoded image of mode L or RGB, as a network of 1 or 3 channels sees it."""
     shown = image.convert("L") if channels == 1 else image.copy()
     shown.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
-    strength = _strength(relevance.grid, shown.size)
-    return Explanation(shown, _heat_map(strength), _peak(strength), _box(strength), relevance.method)
+    strength = _strength(relevance, shown.size)
+    return Explanation(shown, _heat_map(strength), _peak(strength), tuple(_boxes(strength)), relevance.method)
 
 
 def answer(explanation: Explanation, caveat: str) -> dict[str, Any]:
     """Return the explanation as JSON: both pictures as data URIs of PNG files of the same size."""
-    peak, box = explanation.peak, explanation.box
+    peak, boxes = explanation.peak, [box._asdict() for box in explanation.boxes]
+    sides = ("x", "y", "width", "height")
     return {
         "image": _data_uri(explanation.image),
         "map": _data_uri(explanation.map),
         "peak": peak and dict(zip(("x", "y"), peak, strict=True)),
-        "box": box and dict(zip(("x", "y", "width", "height"), box, strict=True)),
+        "box": {side: boxes[0][side] for side in sides} if boxes else None,
+        "boxes": boxes,
         "method": explanation.method,
         "caveat": caveat,
     }
 
 
-def _crop(evidence: Floats, size: tuple[int, ...], content: Rectangle) -> Floats:
+def _crop(evidence: Floats, size: tuple[int, ...], content: Rectangle, filter_: Image.Resampling) -> Floats:
     """Cut evidence (rows, columns) over an input of (height, width) to the part that shows the radiograph.
 
-    The cut may run through cells, so the part is sampled anew, four times as fine; what counts is how far a place
-    stands out from the middle one.
+    The cut may run through cells, so the part is resampled, four times as fine.
     """
     down, across = evidence.shape[0] / size[0], evidence.shape[1] / size[1]
     top, left, height, width = content
     part = (left * across, top * down, (left + width) * across, (top + height) * down)
     fine = (max(1, round(4 * width * across)), max(1, round(4 * height * down)))
-    cut = np.asarray(_floats(evidence).resize(fine, Image.Resampling.BICUBIC, box=part))
-    above: Floats = cut - np.median(cut)
-    return above
+    return np.asarray(_floats(evidence).resize(fine, filter_, box=part))
 
 
 def _occlude(predict: Predict, question: Question, give_way: Callable[[], None]) -> Floats:
-    """Return by how much the log-odds of a class fall when a place is covered with the radiograph's mean.
+    """Return by how much the log-odds of a class fall when a region is covered with the radiograph's mean.
 
     Two grids, 4 and 8 cells along the longer side, are added up; a patch covers two cells by two, so that patches
     overlap. The method is Zeiler and Fergus's, arXiv:1311.2901.
@@ -161,17 +185,17 @@ def _cells(content: Rectangle, level: int) -> tuple[int, int]:
 
 
 def _patches(content: Rectangle, cells: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """Yield, row by row, the part of the input that is covered to ask about a cell."""
+    """Yield, row by row, the part of the input that is covered for a cell."""
     top, left, height, width = content
     for row in range(cells[0]):
         for column in range(cells[1]):
             yield _span(top, height, row, cells[0]), _span(left, width, column, cells[1])
 
 
-def _span(start: int, length: int, place: int, places: int) -> slice:
+def _span(start: int, length: int, index: int, cells: int) -> slice:
     """Return two cells' length around the middle of a cell, cut at the ends."""
-    step = length / places
-    low, high = (place - 0.5) * step, (place + 1.5) * step
+    step = length / cells
+    low, high = (index - 0.5) * step, (index + 1.5) * step
     return slice(start + max(0, round(low)), start + min(length, max(round(high), 1)))
 
 
@@ -187,43 +211,75 @@ def _log_odds(probability: Any) -> Any:
     return np.log(share / (1 - share))
 
 
-def _strength(grid: Floats, size: tuple[int, int]) -> Floats:
-    """Scale relevance to 0 to 1 and to (width, height) in pixels; all 0 where nothing speaks for the class."""
-    if float(grid.max()) <= FLAT:
-        return np.zeros((size[1], size[0]), np.float32)
-    smooth = np.asarray(_floats(grid / grid.max()).resize(size, Image.Resampling.BICUBIC))
-    positive = np.clip(smooth, 0, None)
-    scaled: Floats = positive / max(float(positive.max()), FLAT)
-    return scaled
+def _strength(relevance: Relevance, size: tuple[int, int]) -> Floats:
+    """Return strength (height, width) for a size of (width, height); all 0 where nothing is to be drawn.
+
+    Absolute relevance is kept, and may exceed 1; any other is scaled so that the strongest pixel is 1.
+    """
+    grid = relevance.grid
+    nothing = np.zeros((size[1], size[0]), np.float32)
+    if not relevance.is_absolute:
+        if float(grid.max()) <= FLAT:
+            return nothing
+        grid = grid / grid.max()
+    smooth = np.asarray(_floats(grid).resize(size, Image.Resampling.BICUBIC))
+    positive: Floats = np.clip(smooth, 0, None)
+    if relevance.is_absolute:
+        return positive if float(positive.max()) > FAINT else nothing
+    return positive / max(float(positive.max()), FLAT)
 
 
 def _peak(strength: Floats) -> tuple[float, float] | None:
-    """Return the middle of the strongest pixel as (x, y) in shares of width and height; None where all are 0."""
+    """Return the middle of the strongest pixel as (x, y) in fractions of width and height; None where all are 0."""
     if not strength.any():
         return None
     row, column = np.unravel_index(int(np.argmax(strength)), strength.shape)
     return _share(column + 0.5, strength.shape[1]), _share(row + 0.5, strength.shape[0])
 
 
-def _box(strength: Floats) -> tuple[float, float, float, float] | None:
-    """Return (x, y, width, height) of what hangs together with the peak at 0.6 of its strength, in shares."""
+def _boxes(strength: Floats) -> Iterator[Box]:
+    """Yield a box for each spot, strongest first: at most 5, each at least half as strong as the first."""
     if not strength.any():
-        return None
+        return
     scale = min(1.0, BOX_SIDE_CELLS / max(strength.shape))
     rows, columns = (max(1, math.ceil(side * scale)) for side in strength.shape)
-    small = _enlarged(strength, (rows, columns))
-    inside = _connected(small >= BOX_LEVEL * small.max(), int(np.argmax(small)))
-    down, across = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return (
+    cells = _enlarged(strength, (rows, columns))
+    strongest = float(cells.max())
+    least = min(strongest, max(FAINT, LEAST_SPOT * min(strongest, 1.0)))
+    lost = float(strength.max()) / strongest  # by averaging pixels into cells
+    for spot in itertools.islice(_spots(cells, least), MAX_BOXES):
+        yield _box(spot, min(lost * float(cells[spot].max()), 1.0))
+
+
+def _spots(cells: Floats, least: float) -> Iterator[NDArray[np.bool_]]:
+    """Yield the mask of each spot, strongest first: what is connected with a peak at 0.6 of the peak's strength.
+
+    A peak that is connected with a stronger one at that level belongs to the stronger one's spot.
+    """
+    left = cells.copy()
+    while float(left.max()) >= least:
+        peak = int(np.argmax(left))
+        spot = _connected(cells >= BOX_LEVEL * cells.flat[peak], peak)
+        if left[spot].all():
+            yield spot
+        left[spot] = 0
+
+
+def _box(spot: NDArray[np.bool_], strength: float) -> Box:
+    """Return the box around a mask (rows, columns)."""
+    rows, columns = spot.shape
+    down, across = np.flatnonzero(spot.any(axis=1)), np.flatnonzero(spot.any(axis=0))
+    return Box(
         _share(across[0], columns),
         _share(down[0], rows),
         _share(across[-1] + 1 - across[0], columns),
         _share(down[-1] + 1 - down[0], rows),
+        round(strength, 4),
     )
 
 
 def _connected(mask: NDArray[np.bool_], start: int) -> NDArray[np.bool_]:
-    """Return the part of a mask that can be reached from a place, side by side."""
+    """Return the part of a mask that is connected with the cell of flat index `start`, side by side."""
     found = np.zeros_like(mask)
     found.flat[start] = True
     while True:
@@ -239,13 +295,13 @@ def _connected(mask: NDArray[np.bool_], start: int) -> NDArray[np.bool_]:
 
 
 def _heat_map(strength: Floats) -> Image.Image:
-    """Colour strength of 0 to 1: a palette image that grows more opaque as it grows stronger."""
-    picture = Image.fromarray(np.rint(strength * (MAP_STEPS - 1)).astype(np.uint8), "P")
+    """Colour strength, capped at 1: a palette image that grows more opaque as it grows stronger."""
+    picture = Image.fromarray(np.rint(np.minimum(strength, 1) * (MAP_STEPS - 1)).astype(np.uint8), "P")
     steps = np.linspace(0, 1, MAP_STEPS)
     stops = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(steps, stops, [colour[channel] for colour in COLOURS]) for channel in range(3)]
     picture.putpalette(np.rint(np.stack(channels, axis=1)).astype(np.uint8).tobytes())
-    picture.info["transparency"] = np.rint(MAX_ALPHA * np.clip(steps * 1.4 - 0.25, 0, 1)).astype(np.uint8).tobytes()
+    picture.info["transparency"] = np.rint(MAX_ALPHA * np.clip(1.4 * (steps - FAINT), 0, 1)).astype(np.uint8).tobytes()
     return picture
 
 

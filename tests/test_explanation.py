@@ -21,13 +21,15 @@ def looks_at_the_upper_left(images):
     return Outputs(np.stack([1 - corner, corner], axis=1), None)
 
 
-def explained(size=TALL, resize="letterbox", predict=looks_at_the_upper_left, evidence=None, give_way=lambda: None):
+def explained(
+    size=TALL, resize="letterbox", predict=looks_at_the_upper_left, evidence=None, give_way=lambda: None, scale=None
+):
     image = Image.new("L", size[::-1], 180)
     image.paste(60, (0, size[0] // 2, *size[::-1]))
     inputs = prepare(image, INPUT, 1, "unit", resize)
     outputs = Outputs(predict(inputs).probabilities, evidence)
     content = content_of(size, INPUT, resize)
-    return draw(find_relevance(predict, Question(inputs, outputs, content, 1), give_way), image, 1)
+    return draw(find_relevance(predict, Question(inputs, outputs, content, 1, scale), give_way), image, 1)
 
 
 def evidence_at(row, column, rows=12, columns=12):
@@ -35,6 +37,22 @@ def evidence_at(row, column, rows=12, columns=12):
     evidence[0, row, column, 1] = 3
     evidence[0, 0, 0, 0] = 99  # of the other class
     return evidence
+
+
+def spots(*values, level=-7.0):
+    """Evidence of 12 by 12 cells: `level`, but for spots of (row, column, value), each two by two cells."""
+    evidence = np.full((1, 12, 12, 2), level, np.float32)
+    for row, column, value in values:
+        evidence[0, row : row + 2, column : column + 2, 1] = value
+    return evidence
+
+
+def opacity(found):
+    return np.asarray(found.map.convert("RGBA"))[..., 3]
+
+
+def middle(box):
+    return box.x + box.width / 2, box.y + box.height / 2
 
 
 def test_the_evidence_of_the_likeliest_class_is_the_map():
@@ -51,7 +69,7 @@ def test_padding_is_cut_off_so_that_the_map_lies_over_the_radiograph(size, row, 
     found = explained(size, evidence=evidence_at(row, column))
     assert abs(found.peak[0] - x) <= 4 / content.width  # within its cell
     assert abs(found.peak[1] - y) <= 4 / content.height
-    left, top, width, height = found.box
+    left, top, width, height, _ = found.boxes[0]
     assert left <= x <= left + width
     assert top <= y <= top + height
     assert width * height < 0.1
@@ -59,7 +77,7 @@ def test_padding_is_cut_off_so_that_the_map_lies_over_the_radiograph(size, row, 
 
 def test_evidence_in_the_padding_shows_nothing():
     found = explained(WIDE, evidence=evidence_at(0, 5))
-    assert (found.peak, found.box) == (None, None)
+    assert (found.peak, found.boxes) == (None, ())
 
 
 def test_a_stretched_image_has_no_padding_to_cut_off():
@@ -72,7 +90,7 @@ def test_occlusion_finds_the_corner_that_the_network_looks_at():
     assert found.method == "occlusion"
     assert found.peak[0] < 0.4
     assert found.peak[1] < 0.25
-    left, top, width, height = found.box
+    left, top, width, height, _ = found.boxes[0]
     assert (left, top) == (0, 0)
     assert width < 0.7
     assert height < 0.5
@@ -80,8 +98,8 @@ def test_occlusion_finds_the_corner_that_the_network_looks_at():
 
 def test_a_network_that_looks_nowhere_has_no_peak():
     found = explained(predict=lambda images: Outputs(np.full((len(images), 2), 0.5, np.float32), None))
-    assert (found.peak, found.box) == (None, None)
-    assert np.asarray(found.map.convert("RGBA"))[..., 3].max() == 0
+    assert (found.peak, found.boxes) == (None, ())
+    assert opacity(found).max() == 0
 
 
 def test_occlusion_asks_in_batches_of_at_most_eight_and_gives_way_before_each():
@@ -108,7 +126,7 @@ def test_occlusion_stops_in_time(monkeypatch):
 @pytest.mark.parametrize(("size", "shown"), [((2048, 1024), (1024, 512)), ((480, 360), (480, 360))])
 def test_both_pictures_have_one_size_of_at_most_1024(size, shown):
     found = explanation.answer(draw(NOTHING, phantom(size=size), 1), "caveat")
-    assert list(found) == ["image", "map", "peak", "box", "method", "caveat"]
+    assert list(found) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
     for name in ("image", "map"):
         kind, data = found[name].split(",")
         assert kind == "data:image/png;base64"
@@ -124,6 +142,65 @@ def test_the_picture_has_the_colours_that_the_network_sees():
 
 def test_the_map_is_clear_where_nothing_was_found_and_dense_at_the_peak():
     found = explained((960, 960), evidence=evidence_at(2, 9))
-    alpha = np.asarray(found.map.convert("RGBA"))[..., 3]
-    assert alpha[800, 100] == 0
-    assert alpha[200, 760] > 150
+    assert opacity(found)[800, 100] == 0
+    assert opacity(found)[200, 760] > 150
+
+
+@pytest.mark.parametrize(("scale", "strengths"), [(None, (1, 9 / 12)), ((-2, 4), (1, 4 / 6))])
+def test_each_strong_spot_has_a_box_the_strongest_first(scale, strengths):
+    found = explained((960, 960), evidence=spots((8, 2, 2), (2, 8, 5)), scale=scale)
+    first, second = found.boxes
+    assert middle(first) == pytest.approx((9 / 12, 3 / 12), abs=0.02)
+    assert middle(second) == pytest.approx((3 / 12, 9 / 12), abs=0.02)
+    assert (first.strength, second.strength) == pytest.approx(strengths, abs=0.02)
+    assert found.peak == pytest.approx(middle(first), abs=0.03)
+
+
+def test_two_peaks_with_strong_evidence_between_them_share_a_box():
+    (box,) = explained((960, 960), evidence=spots((5, 2, 5), (5, 4, 4.5), (5, 6, 5)), scale=(-2, 4)).boxes
+    assert box.x <= 3 / 12
+    assert box.x + box.width >= 7 / 12
+
+
+def test_there_are_at_most_five_boxes_and_none_for_spots_of_less_than_half_the_strength():
+    many = spots(*((row, column, 5) for row in (0, 5, 10) for column in (0, 5, 10)))
+    assert len(explained((960, 960), evidence=many, scale=(-2, 4)).boxes) == 5
+    weak = spots((2, 2, 4), (8, 8, 0.5))
+    assert len(explained((960, 960), evidence=weak, scale=(-2, 4)).boxes) == 1
+
+
+@pytest.mark.parametrize("value", [-7.0, -2.0, 3.0, 9.0])
+def test_flat_evidence_has_no_map_without_a_scale(value):
+    found = explained((960, 960), evidence=spots(level=value))
+    assert (found.peak, found.boxes, opacity(found).max()) == (None, (), 0)
+
+
+def test_on_an_absolute_scale_nothing_is_drawn_where_all_evidence_is_below_it():
+    below = spots((2, 8, -3), (8, 2, -2.5))
+    assert len(explained((960, 960), evidence=below).boxes) == 2  # relative to the rest they stand out
+    found = explained((960, 960), evidence=below, scale=(-2, 4))
+    assert (found.peak, found.boxes, opacity(found).max()) == (None, (), 0)
+    assert explanation.answer(found, "caveat")["box"] is None
+    assert explanation.answer(found, "caveat")["boxes"] == []
+
+
+def test_there_is_a_box_exactly_where_the_map_shows_something():
+    for value in np.linspace(-2, 0, 21):
+        found = explained((960, 960), evidence=spots((5, 5, value)), scale=(-2, 4))
+        assert (len(found.boxes) == 1) == (opacity(found).max() > 0) == (found.peak is not None)
+
+
+def test_on_an_absolute_scale_the_map_is_as_strong_as_the_evidence():
+    weak, strong, beyond = (explained((960, 960), evidence=spots((5, 5, x)), scale=(-2, 4)) for x in (0.5, 3.5, 30))
+    assert 0 < opacity(weak).max() < 0.5 * opacity(strong).max()
+    assert beyond.boxes[0].strength == 1
+    assert opacity(beyond).max() == explanation.MAX_ALPHA
+    whole = explained((960, 960), evidence=spots(level=4), scale=(-2, 4))
+    assert opacity(whole).min() == explanation.MAX_ALPHA
+    assert whole.boxes[0] == (0, 0, 1, 1, 1)
+
+
+def test_the_box_of_an_answer_is_that_of_the_strongest_spot():
+    body = explanation.answer(explained((960, 960), evidence=spots((8, 2, 2), (2, 8, 5))), "caveat")
+    assert [list(box) for box in body["boxes"]] == [["x", "y", "width", "height", "strength"]] * 2
+    assert body["box"] == {side: body["boxes"][0][side] for side in ("x", "y", "width", "height")}
