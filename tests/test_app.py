@@ -397,11 +397,12 @@ def test_detail_gives_the_reason_of_a_refusal_and_the_probability_of_none(config
 def test_explain_adds_a_heat_map_after_the_contract_s_keys(client):
     found = body(send(client, encoded(phantom("fractura")), "?explain=1"))
     assert list(found)[-2:] == ["allProbabilities", "explanation"]
-    assert list(found["explanation"]) == ["image", "map", "peak", "box", "method", "caveat"]
+    assert list(found["explanation"]) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
     assert found["explanation"]["method"] == "occlusion"
     assert "«" in found["explanation"]["caveat"]
     assert 0 <= found["explanation"]["peak"]["x"] <= 1
     assert set(found["explanation"]["box"]) == {"x", "y", "width", "height"}
+    assert found["explanation"]["boxes"][0] == found["explanation"]["box"] | {"strength": 1.0}
 
 
 def test_detail_and_explain_combine_and_other_values_are_ignored(client):

@@ -181,12 +181,14 @@ def _nullable(schema: Schema) -> Schema:
 
 def _explanation() -> Schema:
     picture = {"type": "string", "pattern": "^data:image/png;base64,"}
+    sides = {"x": SHARE, "y": SHARE, "width": SHARE, "height": SHARE}
     return _object(
         {
             "image": picture,
             "map": picture,
             "peak": _nullable(_object({"x": SHARE, "y": SHARE})),
-            "box": _nullable(_object({"x": SHARE, "y": SHARE, "width": SHARE, "height": SHARE})),
+            "box": _nullable(_object(sides)),
+            "boxes": {"type": "array", "maxItems": 5, "items": _object(sides | {"strength": SHARE})},
             "method": {"enum": ["evidence", "occlusion", "none"]},
             "caveat": TEXT,
         }
