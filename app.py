@@ -298,7 +298,7 @@ def _explain(
     relevance = explanation.NOTHING
     if inputs is not None and outputs is not None:
         content = content_of((image.height, image.width), classifier.input_size, classifier.resize)
-        question = explanation.Question(inputs, outputs, content, verdict.best)
+        question = explanation.Question(inputs, outputs, content, verdict.best, classifier.evidence_scale)
         relevance = explanation.find_relevance(classifier.predict, question, _admission().give_way)
     drawn = explanation.draw(relevance, image, classifier.channels)
     name = verdict.class_names[verdict.best]

@@ -405,6 +405,19 @@ def test_explain_adds_a_heat_map_after_the_contract_s_keys(client):
     assert found["explanation"]["boxes"][0] == found["explanation"]["box"] | {"strength": 1.0}
 
 
+def test_an_image_without_evidence_has_no_map_where_the_file_states_a_scale(config):
+    evidence = np.full((1, 8, 8, 2), -9, np.float32)
+    evidence[0, 2, 2] = -3
+    outputs = Outputs(np.array([[0.2, 0.8]], np.float32), evidence)
+    relative = make_classifier(predict=lambda images: outputs)
+    for scale, boxes in ((None, 1), ((-2.0, 4.0), 0), ((-9.0, -3.0), 1)):
+        classifier = dataclasses.replace(relative, evidence_scale=scale)
+        client = create_app(config, Service(classifier)).test_client()
+        found = body(send(client, query="?explain=1"))["explanation"]
+        assert len(found["boxes"]) == boxes
+        assert (found["peak"] is None) == (found["box"] is None) == (boxes == 0)
+
+
 def test_detail_and_explain_combine_and_other_values_are_ignored(client):
     plain = body(send(client))
     both = body(send(client, query="?detail=1&explain=1&lang=en"))
