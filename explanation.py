@@ -8,11 +8,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from model_loader import Classifier, Images, Outputs
+from preprocessing import content_of
 
 Method = Literal["evidence", "occlusion", "none"]
 Floats = NDArray[np.float32]
@@ -32,15 +35,6 @@ MAP_STEPS: Final = 64
 MAX_ALPHA: Final = 175
 # Dark red to light yellow: lighter is stronger, also for readers who do not see red or green; bone stays visible below.
 COLOURS: Final = ((140, 16, 60), (208, 44, 48), (245, 108, 36), (255, 176, 64), (255, 232, 140))
-
-
-class Outputs(Protocol):
-    """A network's outputs for n images: probabilities (n, outputs), evidence (n, rows, columns, classes) or None."""
-
-    @property
-    def probabilities(self) -> Floats: ...  # noqa: D102
-    @property
-    def evidence(self) -> Floats | None: ...  # noqa: D102
 
 
 Predict = Callable[[Floats], Outputs]
@@ -95,6 +89,23 @@ class Explanation:
 
 
 NOTHING: Final = Relevance(np.zeros((1, 1), np.float32), "none")
+
+
+def explain(
+    classifier: Classifier,
+    image: Image.Image,
+    inputs: Images | None,
+    outputs: Outputs | None,
+    target: int,
+    give_way: Callable[[], None],
+) -> Explanation:
+    """Explain the outputs for a decoded image and one class; a blank image (no inputs, no outputs) has no relevance."""
+    relevance = NOTHING
+    if inputs is not None and outputs is not None:
+        content = content_of((image.height, image.width), classifier.input_size, classifier.resize)
+        question = Question(inputs, outputs, content, target, classifier.evidence_scale)
+        relevance = find_relevance(classifier.predict, question, give_way)
+    return draw(relevance, image, classifier.channels)
 
 
 def find_relevance(predict: Predict, question: Question, give_way: Callable[[], None] = lambda: None) -> Relevance:

@@ -7,6 +7,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
+
+from model_loader import Classifier, Images, Outputs
+from preprocessing import DecoderFacts, is_blank, prepare
 
 Reason = Literal["blank", "none", "low_confidence"]
 
@@ -39,6 +43,28 @@ class Verdict:
     def predicted_class(self) -> str | None:
         """Return the name of the class if the verdict is accepted, else None."""
         return self.class_names[self.best] if self.accepted else None
+
+
+def classify(classifier: Classifier, image: Image) -> Verdict:
+    """Return the verdict on a decoded image of mode L or RGB. Raise OutputError."""
+    return judge_outputs(classifier, None if is_blank(image) else classifier.predict(inputs_for(classifier, image)))
+
+
+def inputs_for(classifier: Classifier, image: Image) -> Images:
+    """Prepare a decoded image as the network expects it: float32 (1, height, width, channels)."""
+    return prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
+
+
+def judge_outputs(classifier: Classifier, outputs: Outputs | None) -> Verdict:
+    """Judge what the network returned for one image; None stands for a blank one. Raise OutputError."""
+    if outputs is None:
+        return nothing_known(classifier.class_names, has_none=classifier.has_none_output)
+    return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
+
+
+def mean_brightness(classifier: Classifier, inputs: Images) -> float:
+    """Return the mean of the network's input, 0 to 1."""
+    return float(inputs.mean()) / (1 if classifier.scaling == "unit" else 255)
 
 
 def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], threshold: float) -> Verdict:
@@ -81,6 +107,26 @@ def answer(verdict: Verdict, refusal: str) -> dict[str, Any]:
         for name, share in zip(verdict.class_names, verdict.shares, strict=True)
     ]
     return body
+
+
+def describe_verdict(verdict: Verdict, classifier: Classifier, facts: DecoderFacts) -> dict[str, Any]:
+    """Return how an answer came about, as JSON types; numbers in percent, as in the answer."""
+    height, width = facts.original_size
+    return {
+        "reason": verdict.reason,
+        "noneProbability": None if verdict.none is None else verdict.none / 100,
+        "threshold": round(100 * classifier.threshold, 4),
+        "decoder": {
+            "format": facts.format,
+            "bits": facts.bits,
+            "inverted": facts.inverted,
+            "rotated": facts.rotated,
+            "mirrored": facts.mirrored,
+            "frames": facts.frames,
+            "originalSize": {"height": height, "width": width},
+        },
+        "model": {"sha256": classifier.sha256, "version": classifier.stated.get("version")},
+    }
 
 
 def _check(values: NDArray[np.float64], classes: int) -> None:

@@ -5,10 +5,9 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from app import classify
 from config import LOGGER, Config
 from model_loader import load
-from prediction import OutputError, answer
+from prediction import OutputError, answer, classify
 from preprocessing import ImageError, decode
 
 PROBABILITY: Final = "probability_"

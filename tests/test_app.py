@@ -281,7 +281,7 @@ def test_check_says_what_a_file_is_and_how_it_would_be_served(brightness_file, c
     said = capsys.readouterr().out
     assert "written by Keras 3." in said
     assert "It fits: 32 × 32 pixels, 3 channel(s), 2 outputs." in said
-    assert "BONE_CONFIDENCE_THRESHOLD 0.7, as the environment says" in said
+    assert "BONE_CONFIDENCE_THRESHOLD 0.7, from the environment" in said
     assert "BONE_RESIZE 'stretch', by default" in said
 
 
@@ -441,7 +441,7 @@ def test_a_blank_image_is_explained_without_the_network(config):
 def test_a_second_explanation_at_a_time_is_told_when_to_come_back(config):
     app = create_app(config, Service(make_classifier()))
     client = app.test_client()
-    with app.config["ADMISSIONS"].explanations.slot():
+    with app.extensions["bone"].admissions.explanations.slot():
         response = send(client, query="?explain=1")
         assert problem(response, 429, "overloaded")["message"].startswith("El servicio está ocupado")
         assert int(response.headers["Retry-After"]) >= 1

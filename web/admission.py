@@ -8,21 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from web.errors import ApiError
+
 BATCHES_AT_ONCE: Final = 2
 EXPLANATIONS_AT_ONCE: Final = 1
 SMOOTHING: Final = 0.1  # weight of the newest service time in the running mean
 FIRST_GUESS_SECONDS: Final = 0.1
 GIVE_WAY_SECONDS: Final = 0.1
-
-
-class AdmissionError(Exception):
-    """A request that is not served: a code of the API's error table, the facts, when to try again in whole seconds."""
-
-    def __init__(self, code: str, retry_after_seconds: int | None = None) -> None:
-        super().__init__(code)
-        self.code = code
-        self.facts: dict[str, object] = {"seconds": retry_after_seconds}
-        self.retry_after_seconds = retry_after_seconds
 
 
 class Admission:
@@ -51,7 +43,7 @@ class Admission:
 
     @contextmanager
     def slot(self, *, always_wait: bool = False) -> Iterator[None]:
-        """Hold a slot while the block runs. Raise AdmissionError.
+        """Hold a slot while the block runs. Raise ApiError.
 
         overloaded: the queue is full; the caller is told when the requests before it will be done.
         deadline_exceeded: it waited longer than the limit, and nothing was spent on it.
@@ -80,7 +72,7 @@ class Admission:
                 self._idle.clear()
                 return
             if not always_wait and not self._queue.acquire(blocking=False):
-                raise AdmissionError("overloaded", self.retry_after_seconds())
+                raise ApiError("overloaded", seconds=self.retry_after_seconds())
             turn = threading.Event()
             self._waiting.append(turn)
         try:
@@ -95,7 +87,7 @@ class Admission:
             if turn.is_set():  # its turn came at the very last moment: take the slot
                 return
             self._waiting.remove(turn)
-            raise AdmissionError("deadline_exceeded", self.retry_after_seconds())
+            raise ApiError("deadline_exceeded", seconds=self.retry_after_seconds())
 
     def _leave(self, seconds: float) -> None:
         """Hand the slot to whoever has waited longest."""

@@ -1,7 +1,11 @@
 """The API described: OpenAPI 3.1, its error table and limits taken from the code that enforces them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
+
+from config import VERSION, Config
+from web.messages import ERRORS
+from web.uploads import RAW_TYPES
 
 Schema = dict[str, Any]
 
@@ -10,67 +14,49 @@ SHARE: Final[Schema] = {"type": "number", "minimum": 0, "maximum": 1}
 TEXT: Final[Schema] = {"type": "string"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 REFUSED_BY_ALL: Final = ("not_ready", "draining", "internal_error")
+NOT_OF_PREDICT: Final = ("not_found", "method_not_allowed")
 
 
-def describe(
-    version: str,
-    errors: Mapping[str, tuple[int, str, str]],
-    raw_types: Sequence[str],
-    max_batch: int,
-    *,
-    keys_wanted: bool,
-) -> Schema:
-    """Return the document. `errors` maps a code to its status and sentences, Spanish then English."""
-    table = _ErrorTable(errors)
-    security: list[Schema] = [{"apiKey": []}] if keys_wanted else []
+def describe(config: Config) -> Schema:
+    """Return the document, as JSON types."""
+    security: list[Schema] = [{"apiKey": []}] if config.api_keys else []
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Bone Fracture Classifier API",
-            "version": version,
+            "version": VERSION,
             "summary": "Does a radiograph show a fisura, a fractura, or neither?",
             "description": "Research and triage aid; not a medical device, no substitute for a radiologist's reading.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {
-            "/predict": {"post": _predict(table, raw_types) | {"security": security}},
-            "/predict/batch": {"post": _batch(table, max_batch) | {"security": security}},
-            "/model": {"get": _get("getModel", "What is loaded", "Model", table, [_LANGUAGE])},
-            "/ready": {
-                "get": _get("getReady", "Whether the model is verified and requests are taken", "Status", table)
-            },
+            "/predict": {"post": _predict() | {"security": security}},
+            "/predict/batch": {"post": _batch(config.max_batch) | {"security": security}},
+            "/model": {"get": _get("getModel", "What is loaded", "Model", [_LANGUAGE])},
+            "/ready": {"get": _get("getReady", "Whether the model is verified and requests are taken", "Status")},
             "/health": {"get": _health()},
-            "/metrics": {"get": _text("getMetrics", "Prometheus series", table)},
-            "/openapi.json": {"get": _get("getOpenapi", "This document", "Document", table)},
+            "/metrics": {"get": _text("getMetrics", "Prometheus series")},
+            "/openapi.json": {"get": _get("getOpenapi", "This document", "Document")},
         },
         "components": {
-            "schemas": _schemas(sorted(errors)),
+            "schemas": _schemas(sorted(ERRORS)),
             "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
             "headers": {"X-Request-ID": {"schema": TEXT, "description": "The request's id, the caller's own if sent"}},
         },
     }
 
 
-class _ErrorTable:
-    """Responses of error codes, by status."""
+def _responses(*codes: str) -> Schema:
+    """Return the responses of these error codes and of those that any route may give, by status."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys((*codes, *REFUSED_BY_ALL)):
+        by_status.setdefault(ERRORS[code].status, []).append(code)
+    return {str(status): _response(of_status) for status, of_status in sorted(by_status.items())}
 
-    def __init__(self, errors: Mapping[str, tuple[int, str, str]]) -> None:
-        self._errors = errors
 
-    def responses(self, *codes: str) -> Schema:
-        """Return the responses of these codes and of those that any route may give."""
-        by_status: dict[int, list[str]] = {}
-        for code in (*codes, *REFUSED_BY_ALL):
-            by_status.setdefault(self._errors[code][0], []).append(code)
-        return {str(status): self._response(of_status) for status, of_status in sorted(by_status.items())}
-
-    def all_but(self, *codes: str) -> Schema:
-        return self.responses(*(code for code in self._errors if code not in codes))
-
-    def _response(self, codes: list[str]) -> Schema:
-        content = {"application/problem+json": {"schema": _reference("Problem")}}
-        lines = [f"`{code}`: {self._errors[code][2]}" for code in dict.fromkeys(codes)]
-        return {"description": "\n\n".join(lines), "content": content}
+def _response(codes: list[str]) -> Schema:
+    content = {"application/problem+json": {"schema": _reference("Problem")}}
+    return {"description": "\n\n".join(f"`{code}`: {ERRORS[code].en}" for code in codes), "content": content}
 
 
 _LANGUAGE: Final[Schema] = {
@@ -92,8 +78,8 @@ def _ok(description: str, schema: Schema, media: str = "application/json") -> Sc
     return {"200": {"description": description, "headers": headers, "content": {media: {"schema": schema}}}}
 
 
-def _get(identifier: str, summary: str, schema: str, table: _ErrorTable, parameters: Sequence[Schema] = ()) -> Schema:
-    responses = _ok(summary, _reference(schema)) | table.responses()
+def _get(identifier: str, summary: str, schema: str, parameters: Sequence[Schema] = ()) -> Schema:
+    responses = _ok(summary, _reference(schema)) | _responses()
     return {"operationId": identifier, "summary": summary, "parameters": list(parameters), "responses": responses}
 
 
@@ -102,18 +88,19 @@ def _health() -> Schema:
     return {"operationId": "getHealth", "summary": "Whether the process lives", "responses": responses}
 
 
-def _text(identifier: str, summary: str, table: _ErrorTable) -> Schema:
-    responses = _ok(summary, TEXT, "text/plain") | table.responses()
+def _text(identifier: str, summary: str) -> Schema:
+    responses = _ok(summary, TEXT, "text/plain") | _responses()
     return {"operationId": identifier, "summary": summary, "responses": responses}
 
 
-def _predict(table: _ErrorTable, raw_types: Sequence[str]) -> Schema:
+def _predict() -> Schema:
     form = {
         "type": "object", "required": ["image"],
         "properties": {"image": {"type": "string", "contentMediaType": "application/octet-stream"}},
     }  # fmt: skip
     content: Schema = {"multipart/form-data": {"schema": form}}
-    content |= {media: {"schema": {}} for media in raw_types}
+    content |= {media: {"schema": {}} for media in sorted(RAW_TYPES)}
+    codes = (code for code in ERRORS if code not in NOT_OF_PREDICT)
     verdict = {"oneOf": [_reference("Success"), _reference("Failure")]}
     return {
         "operationId": "predict",
@@ -124,11 +111,11 @@ def _predict(table: _ErrorTable, raw_types: Sequence[str]) -> Schema:
             _flag("explain", "1: where the network looked"),
         ],
         "requestBody": {"required": True, "content": content},
-        "responses": _ok("The verdict, sure or not", verdict) | table.all_but("not_found", "method_not_allowed"),
+        "responses": _ok("The verdict, sure or not", verdict) | _responses(*codes),
     }
 
 
-def _batch(table: _ErrorTable, max_batch: int) -> Schema:
+def _batch(max_batch: int) -> Schema:
     image = {"type": "string", "contentMediaType": "application/octet-stream"}
     form = {
         "type": "object", "required": ["image"],
@@ -140,8 +127,7 @@ def _batch(table: _ErrorTable, max_batch: int) -> Schema:
         "summary": f"Classify up to {max_batch} radiographs; one bad image harms none",
         "parameters": [_LANGUAGE, _flag("detail", "1: how each answer came about")],
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-        "responses": _ok("Answers or errors, in the order of the images", _reference("Batch"))
-        | table.responses(*codes),
+        "responses": _ok("Answers or errors, in the order of the images", _reference("Batch")) | _responses(*codes),
     }
 
 

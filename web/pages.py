@@ -1,12 +1,17 @@
-"""The pages for people: the one that shows a radiograph and its verdict, and the one to try the API."""
+"""The pages for people: the one that shows a radiograph and its verdict, and the one that describes the API."""
 
 import json
 from pathlib import Path
 from typing import Final
 
-from flask import Response, current_app, make_response, render_template
+from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
 
-_OF_OURS_ALONE: Final = (
+from web import openapi
+from web.state import language, state
+
+pages: Final = Blueprint("pages", __name__)
+
+_SAME_ORIGIN: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -17,25 +22,33 @@ _HEADERS: Final = {
 }
 
 
-def main_page(language: str, formats: str, max_upload_bytes: int) -> Response:
-    """Render the page, which calls /predict as any client does, in `language` (es or en)."""
+@pages.get("/")
+def page() -> Response:
+    """Show the web page, which calls /predict as any client does; `?lang=` chooses its language."""
     static = Path(str(current_app.static_folder))
+    chosen = language()
     html = render_template(
         "page.html",
-        language=language,
-        texts=json.loads((static / "texts" / f"{language}.json").read_text(encoding="utf-8")),
+        language=chosen,
+        texts=json.loads((static / "texts" / f"{chosen}.json").read_text(encoding="utf-8")),
         modules=sorted(path.stem for path in (static / "js").glob("*.js")),
-        formats=formats,
-        megabytes=f"{max_upload_bytes / 1e6:g}",
+        megabytes=f"{state().config.max_upload_bytes / 1e6:g}",
     )
-    return _guarded(html, f"{_OF_OURS_ALONE}; require-trusted-types-for 'script'; trusted-types 'none'")
+    return _guarded(html, f"{_SAME_ORIGIN}; require-trusted-types-for 'script'; trusted-types 'none'")
 
 
-def docs_page() -> Response:
-    """Render Swagger UI over /openapi.json; it writes styles into its elements, so its policy allows those."""
+@pages.get("/docs")
+def docs() -> Response:
+    """Show Swagger UI over /openapi.json; it sets styles on its elements, so its policy allows those."""
     return _guarded(
-        render_template("docs.html"), _OF_OURS_ALONE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+        render_template("docs.html"), _SAME_ORIGIN.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
     )
+
+
+@pages.get("/openapi.json")
+def openapi_document() -> Response:
+    """Return the description of this API."""
+    return jsonify(openapi.describe(state().config))
 
 
 def _guarded(html: str, policy: str) -> Response:

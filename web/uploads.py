@@ -5,9 +5,14 @@ from typing import IO, Any, Final, cast
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser, MultiPartParser
 
+from web.errors import ApiError
+
 FIELD: Final = "image"
+MAX_FORM_PARTS: Final = 8  # besides the images of a batch
+MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts the piece that it reads too
 PIECE_BYTES: Final = 150_000  # less than what a form's text fields may have, for Werkzeug holds a piece to that too
 TAIL_BYTES: Final = 1_000  # of a body: more than its last boundary takes
 RAW_TYPES: Final = frozenset(
@@ -15,15 +20,6 @@ RAW_TYPES: Final = frozenset(
     image/png image/jpeg image/webp image/tiff image/bmp image/x-ms-bmp application/dicom application/octet-stream
     """.split()
 )
-
-
-class UploadError(Exception):
-    """An upload that cannot be read: a code of the API's error table and the facts its sentence states."""
-
-    def __init__(self, code: str, **facts: object) -> None:
-        super().__init__(code)
-        self.code = code
-        self.facts = facts
 
 
 class _TailApart:
@@ -74,29 +70,34 @@ class StrictRequest(Request):
 
 
 def one_image(request: Request, max_bytes: int) -> bytes:
-    """Return the one image in the form field `image`, or the body where its type is an image's. Raise UploadError."""
+    """Return the one image in the form field `image`, or the body where its type is an image's. Raise ApiError."""
     if request.mimetype in RAW_TYPES:
         return checked(request.get_data(cache=False), max_bytes)
     files = _files(request)
     if len(files) > 1:
-        raise UploadError("several_images")
+        raise ApiError("several_images")
     return checked(_content(files[0]), max_bytes)
 
 
-def several_images(request: Request, max_images: int) -> list[bytes]:
-    """Return the images in the repeated form field `image`, unchecked, in their order. Raise UploadError."""
-    files = _files(request)
+def several_images(request: Request, max_images: int, max_bytes: int) -> list[bytes]:
+    """Return the images in the repeated form field `image`, unchecked, in their order. Raise ApiError."""
+    request.max_content_length = max_bytes
+    request.max_form_parts = max_images + MAX_FORM_PARTS
+    try:
+        files = _files(request)
+    except RequestEntityTooLarge:
+        raise ApiError("request_too_large") from None
     if len(files) > max_images:
-        raise UploadError("request_too_large")
+        raise ApiError("request_too_large")
     return [_content(file) for file in files]
 
 
 def checked(data: bytes, max_bytes: int) -> bytes:
-    """Return the bytes of one image, which must be neither none nor too many. Raise UploadError."""
+    """Return the bytes of one image, which must be neither none nor too many. Raise ApiError."""
     if not data:
-        raise UploadError("empty_image")
+        raise ApiError("empty_image")
     if len(data) > max_bytes:
-        raise UploadError("image_too_large", limit_mb=max_bytes / 1e6)
+        raise ApiError("image_too_large", limit_mb=max_bytes / 1e6)
     return data
 
 
@@ -105,9 +106,9 @@ def _files(request: Request) -> list[FileStorage]:
     try:
         files = [file for file in request.files.getlist(FIELD) if file.filename]
     except ValueError:
-        raise UploadError("malformed_request") from None
+        raise ApiError("malformed_request") from None
     if not files:
-        raise UploadError("missing_image")
+        raise ApiError("missing_image")
     return files
 
 

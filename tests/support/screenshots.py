@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app import RequestError, Service, create_app
+from app import Service, create_app
 from config import read_config
 from model_loader import load
 from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
-from web.admission import AdmissionError
+from web.errors import ApiError
 
 DESKTOP, TABLET, PHONE = (
     {"width": width, "height": height} for width, height in ((1366, 768), (820, 1180), (360, 740))
@@ -145,8 +145,8 @@ def take_all(studio: Studio) -> None:
         has_touch=True,
     )
     studio.take("tablet", three, TABLET, color_scheme="dark")
-    studio.take("busy", _troubled(studio, AdmissionError("overloaded", 7), ".is-busy"))
-    studio.take("key", _troubled(studio, RequestError("unauthorized"), "dialog[open]"), color_scheme="dark")
+    studio.take("busy", _troubled(studio, ApiError("overloaded", seconds=7), ".is-busy"))
+    studio.take("key", _troubled(studio, ApiError("unauthorized"), "dialog[open]"), color_scheme="dark")
     studio.take("gone", _left_alone(studio))
     studio.take("drop", _dragged)
     studio.take("print", then(three, lambda page: page.emulate_media(media="print")), {"width": 690, "height": 1010})

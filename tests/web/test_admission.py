@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from web.admission import Admission, AdmissionError, Admissions
+from web.admission import Admission, Admissions
+from web.errors import ApiError
 
 MOMENT = 0.05
 
@@ -29,7 +30,7 @@ class Occupant:
             with admission.slot(**self.how):
                 self.done.append(self)
                 self.leave.wait(10)
-        except AdmissionError as error:
+        except ApiError as error:
             self.error = error
 
     def end(self):
@@ -60,10 +61,10 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
     admission = admission_of(1, 1, 10)
     admission._mean_seconds = 3.0
     occupants = [Occupant(admission), Occupant(admission)]
-    with pytest.raises(AdmissionError) as refused, admission.slot():
+    with pytest.raises(ApiError) as refused, admission.slot():
         pass
     assert refused.value.code == "overloaded"
-    assert refused.value.retry_after_seconds == 6  # two before it, three seconds each
+    assert refused.value.facts["seconds"] == 6  # two before it, three seconds each
     for occupant in occupants:
         occupant.end()
 
@@ -71,7 +72,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
 def test_without_a_queue_there_is_no_waiting():
     admission = admission_of(1, 0, 10)
     occupant = Occupant(admission)
-    with pytest.raises(AdmissionError), admission.slot():
+    with pytest.raises(ApiError), admission.slot():
         pass
     occupant.end()
     with admission.slot():
@@ -115,7 +116,7 @@ def test_no_slot_is_lost_when_many_come_go_and_give_up():
                 with admission.slot():
                     time.sleep(0.0005)
                     outcomes.append(admission.working)
-            except AdmissionError as error:
+            except ApiError as error:
                 outcomes.append(error.code)
 
     threads = [threading.Thread(target=client) for _ in range(12)]
@@ -135,7 +136,7 @@ def test_batches_and_predictions_wait_in_one_queue():
     waiting = [Occupant(admissions.batches), Occupant(admissions.predictions)]
     assert admissions.waiting == 2
     for admission in (admissions.predictions, admissions.batches):
-        with pytest.raises(AdmissionError), admission.slot():
+        with pytest.raises(ApiError), admission.slot():
             pass
     for occupant in working + waiting:
         occupant.end()
@@ -165,7 +166,7 @@ def test_whatever_arrives_no_more_threads_are_held_than_foreseen():
                     with admissions.predictions.slot(always_wait=True):
                         release.wait(30)
                 release.wait(30)
-        except AdmissionError as error:
+        except ApiError as error:
             with lock:
                 refused.append(error.code)
 

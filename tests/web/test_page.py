@@ -19,7 +19,7 @@ from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.phantoms import encoded, phantom
 from tests.support.screenshots import KINDS, PHONE, Mood, deep, dicom, film, moody_app, photograph, upload
 from tests.support.server import serving
-from web.admission import AdmissionError
+from web.errors import ApiError
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -376,7 +376,7 @@ def test_an_error_says_what_to_do(moody, visitor, data, said):
 
 def test_a_busy_service_is_retried_after_the_time_it_stated(moody, visitor):
     page = visitor.visit(moody.url)
-    moody.mood.error = AdmissionError("overloaded", 2)
+    moody.mood.error = ApiError("overloaded", seconds=2)
     started = time.monotonic()
     page.set_input_files("#files", [film("none")])
     page.locator(".is-busy").wait_for()

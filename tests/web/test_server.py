@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.support.phantoms import encoded, phantom
 from tests.support.server import RunningServer, serving
 from web.admission import BATCHES_AT_ONCE, EXPLANATIONS_AT_ONCE
-from web.server import BODY_PIECE_BYTES, _Budget, _CappedBuffer, _is_too_slow
+from web.limits import BODY_PIECE_BYTES, BodyBudget, CappedBuffer, is_too_slow
 
 LARGE = encoded(
     Image.fromarray(np.tile(np.arange(0, 250, dtype=np.uint8), (6000, 20)))
@@ -107,7 +107,7 @@ def test_a_sender_who_asks_first_may_send_what_is_allowed(server):
 def test_connections_stay_within_the_open_files_that_the_system_grants():
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}));"
-        "from server import connection_limit; print(connection_limit())"
+        "from web.limits import connection_limit; print(connection_limit())"
     )
     for hard, expected in ((300, 200), (5000, 2000)):
         command = [sys.executable, "-c", script.format(hard=hard)]
@@ -170,7 +170,7 @@ def test_the_server_does_not_name_itself(server):
     [
         ({"BONE_PORT": "none"}, "BONE_PORT is 'none'; it must be a whole number from 1 to 65,535."),
         ({"BONE_HOST": "256.0.0.1"}, "Cannot listen on 256.0.0.1 port"),
-        ({"BONE_HOST": "a..b"}, "it is no name of a host."),
+        ({"BONE_HOST": "a..b"}, "it is not a host name."),
         ({"BONE_MODEL_PATH": "README.md"}, "README.md cannot be used: it is no HDF5 file"),
         ({"BONE_MODEL_PATH": "nowhere.h5"}, "nowhere.h5 cannot be used: there is no such file"),
     ],
@@ -276,13 +276,13 @@ class Arriving:
     def cut_off_at(self, limit=1000):
         for now in range(limit):
             self.body_bytes_received = self._received(now)
-            if _is_too_slow(self, now):
+            if is_too_slow(self, now):
                 return now
         return None
 
 
 def test_what_arrives_more_slowly_than_any_upload_is_cut_off():
-    assert not _is_too_slow(None, 1000)
+    assert not is_too_slow(None, 1000)
     assert Arriving(lambda now: now).cut_off_at() == 31  # a byte a second
     assert Arriving(lambda now: 0).cut_off_at() == 31  # half a header
     assert Arriving(lambda now: 12_500 * now).cut_off_at(200) is None  # 100 kbit/s, but an upload
@@ -291,12 +291,12 @@ def test_what_arrives_more_slowly_than_any_upload_is_cut_off():
 
 
 def test_large_bodies_leave_room_for_small_ones():
-    budget = _Budget(40_000_000)
-    large = [_CappedBuffer(20_000_000, budget, lambda: None) for _ in range(3)]
+    budget = BodyBudget(40_000_000)
+    large = [CappedBuffer(20_000_000, budget, lambda: None) for _ in range(3)]
     for body in large:
         for _ in range(12):
             body.append(bytes(1_000_000))
-    small = _CappedBuffer(20_000_000, budget, lambda: None)
+    small = CappedBuffer(20_000_000, budget, lambda: None)
     small.append(bytes(1_500_000))
     assert len(small.getfile().read()) == 1_500_000
     assert [len(body.getfile().read()) for body in large] == [12_000_000, 12_000_000, 0]
@@ -382,8 +382,8 @@ def test_a_header_has_a_limit_of_bytes(server):
 
 
 def test_bodies_together_hold_no_more_memory_than_the_budget():
-    budget, shed = _Budget(100), []
-    first, second = (_CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))
+    budget, shed = BodyBudget(100), []
+    first, second = (CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))
     first.append(bytes(50))
     second.append(bytes(40))
     assert shed == []
@@ -396,7 +396,7 @@ def test_bodies_together_hold_no_more_memory_than_the_budget():
     assert first.getfile().read() == b""
     assert shed == ["shed"]
     assert budget._free_bytes == 100
-    third = _CappedBuffer(60, budget, lambda: shed.append("shed"))
+    third = CappedBuffer(60, budget, lambda: shed.append("shed"))
     third.append(bytes(30))
     del third  # a sender that went away
     assert budget._free_bytes == 100
@@ -471,18 +471,18 @@ def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
 def test_what_a_burst_of_uploads_took_is_given_back():
     code = """
 from pathlib import Path
-from web.server import give_memory_back, keep_memory_flat
+from web.server import trim_memory, limit_malloc_arenas
 
 def resident():
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
 
-keep_memory_flat()
+limit_malloc_arenas()
 bodies = [b"x" * 2_000_000 for _ in range(100)]
 kept = bodies[::10]
 bodies.clear()
 before = resident()
-give_memory_back()
+trim_memory()
 print(before - resident())
 """
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
