@@ -16,8 +16,8 @@ __all__ = ["ACCEPTED_FORMATS", "DecoderFacts", "ImageError", "content_of", "deco
 Resize = Literal["letterbox", "stretch"]
 Scaling = Literal["unit", "none"]
 
-BLANK_DEVIATION: Final = 2  # of 255: no radiograph is as even as that
-BAND: Final = 16  # the part of an image's rows that nearly always shows that it is not blank
+BLANK_DEVIATION: Final = 2  # of 255: no radiograph is that uniform
+BAND: Final = 16  # one row in 16 nearly always suffices to show that an image is not blank
 _SIGNATURES: Final = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -40,7 +40,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode a file of any accepted format to an upright 8-bit image: mode L where it is grey, RGB where it is not.
 
     Raise ImageError: unsupported_image (no accepted signature, or a kind that is not accepted), too_many_pixels and
-    image_too_small (judged from the header, before any pixel is decoded), unreadable_image (damaged, or too expensive).
+    image_too_small (checked in the header, before any pixel is decoded), unreadable_image (damaged, or too expensive).
     """
     if dicom.is_dicom(data):
         return dicom.decode(data, max_pixels)
@@ -81,10 +81,10 @@ def content_of(image_size: tuple[int, int], size: tuple[int, int], resize: Resiz
 
 
 def is_blank(image: Image.Image) -> bool:
-    """Tell whether a decoded image is one even surface: a standard deviation under 2 of 255 in every channel.
+    """Tell whether a decoded image is uniform: a standard deviation under 2 of 255 in every channel.
 
-    A band across the middle settles it for nearly every radiograph: the variance of the whole is at least that of a
-    part times its share of the pixels.
+    A band across the middle decides it for nearly every radiograph, since the variance of the whole is at least that
+    of a part times its share of the pixels.
     """
     rows = max(1, image.height // BAND)
     top = (image.height - rows) // 2

@@ -1,6 +1,6 @@
 """DICOM files -> an 8-bit image as a viewer shows it. Nothing else of a file leaves this module.
 
-No exception of pydicom goes further, since their texts quote the file.
+Exceptions of pydicom stay in it too, because their texts quote the file.
 """
 
 from typing import Any, Final
@@ -13,8 +13,8 @@ from imaging.dicom_frames import first_frame
 from imaging.image import DecoderFacts, ImageError
 from imaging.limits import check_size
 
-MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # what radiographs are stored as
-# Defined terms of Modality, PS3.3 C.7.3.1.1.1, and the retired ones: the only text of a file that goes out.
+MODALITIES: Final = ("CR", "DX", "RG", "XA", "MG")  # of radiographs
+# Defined terms of Modality, PS3.3 C.7.3.1.1.1, and the retired ones: the only text of a file that leaves.
 _OTHER_MODALITIES: Final = frozenset(
     "ANN AR ASMT AU BDUS BI BMD CD CF CFM CP CS CT CTPROTOCOL DD DF DG DM DMS DOC DS EC ECG EEG EMG EOG EPS ES FA FID"
     " FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA"
@@ -36,8 +36,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode the first frame as it is meant to be shown: 8-bit, mode L where it is grey and RGB where it is not.
 
     Raise ImageError: unsupported_image (with a `reason`: modality, unknown_modality, no_pixels, encoding),
-    too_many_pixels (of all frames) and image_too_small, all judged before any pixel is decoded; unreadable_image for
-    what is damaged.
+    too_many_pixels (of all frames) and image_too_small, all checked before any pixel is decoded; unreadable_image if
+    the file is damaged.
     """
     try:
         dataset, syntax = dicom_reading.read(data, max_pixels)
@@ -45,7 +45,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
         return show(dataset, first_frame(dataset, syntax)), _facts(dataset)
     except ImageError:
         raise
-    except Exception:  # noqa: BLE001 a damaged file raises whatever its parser runs into, with the file's words in it
+    except Exception:  # noqa: BLE001 a damaged file can raise anything, and the text may quote it
         raise ImageError("unreadable_image") from None
 
 

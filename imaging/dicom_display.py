@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imaging.dicom_reading import judged
+from imaging.dicom_reading import check_element
 from imaging.image import ImageError
 from imaging.limits import ROWS_AT_ONCE
 from imaging.samples import white_of
@@ -21,14 +21,14 @@ def show(dataset: Any, pixels: NDArray[Any]) -> Image.Image:
     shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
     samples = pixels.astype(np.uint16)
     samples >>= shift
-    samples &= 2**bits - 1  # above the stored bits may stand an overlay
+    samples &= 2**bits - 1  # the bits above the stored ones may hold an overlay
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         return Image.fromarray(_shown(_palette(dataset, bits), samples))
     return Image.fromarray(_shown(_brightness(dataset, bits, samples), samples))
 
 
 def _shown(table: NDArray[np.uint8], samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return what a table of one row for each possible sample gives for each pixel."""
+    """Look up each pixel in a table that has one row per possible sample."""
     pixels = np.empty(samples.shape + table.shape[1:], np.uint8)
     for top in range(0, len(samples), ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE)
@@ -81,9 +81,9 @@ def _modality_values(dataset: Any, stored: NDArray[np.int64]) -> tuple[NDArray[A
 
 
 def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-    """Return what a look-up table gives for each value, and its white; values off its ends take its ends."""
-    judged(item.get_item("LUTDescriptor"), "LUTDescriptor")
-    judged(item.get_item("LUTData"), "LUTData")
+    """Look up values in a table; return its white too. Values outside take its first or last entry."""
+    check_element(item.get_item("LUTDescriptor"), "LUTDescriptor")
+    check_element(item.get_item("LUTData"), "LUTData")
     _, first, bits = item.LUTDescriptor
     data = item.LUTData
     if isinstance(data, bytes):
@@ -95,7 +95,7 @@ def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64],
 
 
 def _window(dataset: Any) -> tuple[float, float, str] | None:
-    """Return centre, width and function of the first window; None where there is none or its width means nothing."""
+    """Return centre, width and function of the first window; None if there is none or its width is invalid."""
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if centre is None or width is None or not width >= (1 if function == "LINEAR" else 1e-6):
@@ -119,7 +119,7 @@ def _windowed(values: NDArray[np.float64], centre: float, width: float, function
 
 
 def _unwindowed(stored: NDArray[np.int64], samples: NDArray[Any], bits: int) -> NDArray[np.float64]:
-    """Return the share of white of each stored value where the file says nothing of how to show it.
+    """Return the share of white of each stored value if the file does not say how to show it.
 
     White is 2^b - 1 for the bits stored; where all 16 are, for the fewest usual bits that hold the largest sample,
     since films of 10, 12 or 14 bits come that way. Samples below 0 have no such scale: smallest to largest.

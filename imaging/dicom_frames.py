@@ -23,13 +23,13 @@ def first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     """Decode the first frame: (height, width) of samples or (height, width, 3) of RGB."""
     pixels = _native_frame(dataset, syntax) if syntax in NATIVE else _encapsulated_frame(dataset, syntax)
     is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
-    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has turned it to RGB
+    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has converted it to RGB
         return _rgb(pixels)
     return pixels
 
 
 def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Convert YCbCr of 8 bits to RGB, some rows at once: Pillow takes 4 bytes a pixel for each of the two."""
+    """Convert 8-bit YCbCr to RGB, a few rows at a time: Pillow takes 4 bytes per pixel for each of the two."""
     colours = np.empty(pixels.shape, np.uint8)
     for top in range(0, len(pixels), ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE)
@@ -38,7 +38,7 @@ def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
-    """Return the samples of a frame that is not compressed, where they lie in the file if that can be, unsigned."""
+    """Return the samples of an uncompressed frame, unsigned; without a copy if possible."""
     height, width, components = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     samples = _native_samples(dataset, syntax)
     if dataset.PhotometricInterpretation == "YBR_FULL_422":  # Y, Y, Cb, Cr
@@ -54,7 +54,7 @@ def _native_frame(dataset: Any, syntax: str) -> NDArray[Any]:
 
 
 def _native_samples(dataset: Any, syntax: str) -> NDArray[Any]:
-    """Return all samples there are in the order of the file; fewer than the header states are refused."""
+    """Return all samples in the order of the file; refuse fewer than the header states."""
     pixels = dataset.get_item("PixelData")
     if len(pixels.value or b"") < native_bytes(dataset):
         raise ImageError("unreadable_image")
@@ -96,7 +96,7 @@ def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
 
 
 def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
-    """Decode a JPEG, JPEG-LS or JPEG 2000 frame; one that is not of the size its header states is never begun."""
+    """Decode a JPEG, JPEG-LS or JPEG 2000 frame; refuse, undecoded, one whose size differs from the header's."""
     import imagecodecs  # noqa: PLC0415
 
     is_jpeg = frame.startswith(jpeg.START)
@@ -106,7 +106,7 @@ def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
         jpeg.check_header(frame)
         jpeg.check_scans(jpeg.count_scans(frame), int(dataset.Rows) * int(dataset.Columns))
     else:
-        frame = frame[frame.index(jpeg_2000.START) :]  # out of the boxes of a .jp2, which some files keep
+        frame = frame[frame.index(jpeg_2000.START) :]  # without the boxes of a .jp2, which some files contain
     precision, *shape = jpeg.read_frame(frame) if is_jpeg else jpeg_2000.read_frame(frame)
     stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
     if shape != stated or precision > int(dataset.BitsAllocated):

@@ -1,7 +1,6 @@
-"""The elements of a DICOM file that say what its pixels are, read with limits; the pixels stay encoded.
+"""The elements of a DICOM file that describe its pixels, read within limits; the pixels stay encoded.
 
-Only the elements named in _ELEMENTS are read, none of them about a patient, and what pydicom would log or warn of is
-switched off.
+Only the elements in _ELEMENTS are read, none of which is about the patient. Logs and warnings of pydicom are off.
 """
 
 import functools
@@ -50,7 +49,7 @@ _CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little an
 
 @functools.cache
 def _pydicom() -> Any:
-    """Import pydicom (0.2 s, 40 MB: only where a DICOM file comes) and make it silent."""
+    """Import pydicom (0.2 s and 40 MB, so only for a DICOM file) and silence it."""
     import pydicom  # noqa: PLC0415
     from pydicom import config  # noqa: PLC0415
 
@@ -62,7 +61,7 @@ def _pydicom() -> Any:
 
 
 class _Source(BytesIO):
-    """A file in memory that refuses endless reading and remembers being asked for more than it holds."""
+    """A file in memory that limits the number of reads and records a read beyond its end."""
 
     def __init__(self, data: bytes, max_reads: int = MAX_READS) -> None:
         super().__init__(data)
@@ -83,7 +82,7 @@ class _Source(BytesIO):
         return found
 
     def _limit_character_set(self, header: bytes) -> None:
-        """Refuse a SpecificCharacterSet that is too long: pydicom looks each of its values up while it reads."""
+        """Refuse a SpecificCharacterSet that is too long: pydicom looks up each of its values while it reads."""
         order = "<" if header.startswith(_CHARACTER_SET[0]) else ">"
         is_short = header[4:6] == b"CS"
         (length,) = (
@@ -91,7 +90,7 @@ class _Source(BytesIO):
         )
         if length > MAX_CHARACTER_SET_BYTES:
             raise ImageError("unreadable_image")
-        self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length may look like CS and a short one
+        self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length can look like CS and a short length
 
     @property
     def is_truncated(self) -> bool:
@@ -100,7 +99,7 @@ class _Source(BytesIO):
 
 
 def read(data: bytes, max_pixels: int) -> tuple[Any, str]:
-    """Return the elements that matter, up to the pixels, and the transfer syntax. Pixels stay encoded."""
+    """Return the relevant elements, up to the pixels, and the transfer syntax. Pixels stay encoded."""
     source = _Source(data)
     source.seek(132)
     meta = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag >> 16 != 2)
@@ -125,16 +124,16 @@ def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any =
     found = {}
     for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
         if element.tag in tags:
-            found[element.tag] = judged(element, pydicom.datadict.keyword_for_tag(element.tag))
+            found[element.tag] = check_element(element, pydicom.datadict.keyword_for_tag(element.tag))
         if element.tag == _PIXELS:
             break
     dataset = pydicom.Dataset()
-    dataset.update(found)  # one by one: what is in a sequence learns so whether samples are signed
+    dataset.update(found)  # one by one, so that items of a sequence know whether samples are signed
     return dataset
 
 
-def judged(element: Any, name: str) -> Any:
-    """Return an element whose value pydicom may convert: no longer than its kind is, a sequence read with a limit."""
+def check_element(element: Any, name: str) -> Any:
+    """Return an element that pydicom may convert: its value is not too long, a sequence is read within a limit."""
     if name in _SEQUENCES:
         return _sequence(element) if element.is_raw else element
     if name.endswith("Data"):
@@ -145,7 +144,7 @@ def judged(element: Any, name: str) -> Any:
 
 
 def _require_bytes(element: Any, max_bytes: int | None) -> None:
-    """Refuse a table or pixels that pydicom would take apart, and a table longer than any."""
+    """Refuse a table or pixels that pydicom would split into values, and a table that is too long."""
     is_long = max_bytes is not None and len(element.value or b"") > max_bytes
     if not element.is_raw or element.VR not in _BYTES or is_long:
         raise ImageError("unreadable_image")
@@ -161,7 +160,7 @@ def _sequence(element: Any) -> Any:
 
 
 def _inflate(data: bytes, max_pixels: int) -> bytes:
-    """Inflate a deflated data set as far as the pixels need that its header states, and no further."""
+    """Inflate a deflated data set, but no more of it than its header and the pixels stated there need."""
     header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_HEADER_BYTES)
     source = _Source(header)
     stated = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag == _PIXELS)
@@ -176,7 +175,7 @@ def _inflate(data: bytes, max_pixels: int) -> bytes:
 
 
 def native_bytes(dataset: Any) -> int:
-    """Return how long the pixels of all frames are where they are not compressed; 0 where there are none."""
+    """Return the bytes that the uncompressed pixels of all frames take; 0 if there are none."""
     frames = max(1, int(dataset.get("NumberOfFrames") or 1))
     sample_bytes, samples = int(dataset.get("BitsAllocated") or 0) // 8, int(dataset.get("SamplesPerPixel") or 1)
     if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":

@@ -1,10 +1,10 @@
-"""What decoding a file gives: an upright 8-bit image and facts about the file, or an ImageError."""
+"""The result of decoding a file: an upright 8-bit image and facts about the file, or an ImageError."""
 
 from dataclasses import dataclass
 
 
 class ImageError(Exception):
-    """A file that is not a usable image: a stable code of the API's error table and the facts its sentence states."""
+    """A file that is not a usable image: an error code of the API and the facts for its message."""
 
     def __init__(self, code: str, **facts: object) -> None:
         super().__init__(code)
@@ -16,9 +16,9 @@ class ImageError(Exception):
 class DecoderFacts:
     """What the decoder found in a file and did about it.
 
-    `bits` is the number whose 2^bits - 1 counted as white, None for samples without one; `inverted` says that the file
-    counts from white to black; `rotated` is in degrees clockwise, after mirroring; `original_size` is (height, width)
-    in pixels, as stored; of several `frames` the first counts.
+    `bits` is the depth at which 2^bits - 1 is white, None for samples without one; `inverted` means that 0 is white;
+    `rotated` is in degrees clockwise, after mirroring; `original_size` is (height, width) in pixels, as stored; of
+    several `frames` the first counts.
     """
 
     format: str

@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a start of frame says: bits a sample, (height, width) in pixels, components."""
+    """The contents of a start of frame: bits per sample, (height, width) in pixels, components."""
 
     precision: int
     height: int
@@ -61,7 +61,7 @@ def segments(data: bytes) -> Iterator[Segment]:
 def check_header(data: bytes) -> None:
     """Refuse segments that cost far more than those of a radiograph. Raise ImageError: unreadable_image.
 
-    What they claim is added up by kind: Pillow copies all EXIF that it has for each further piece.
+    Claimed lengths are added up by kind: Pillow copies all EXIF so far for each further piece.
     """
     found = list(itertools.islice(segments(data), MAX_JPEG_SEGMENTS + 1))
     claimed: Counter[int | str] = Counter()
@@ -82,8 +82,8 @@ def check_header(data: bytes) -> None:
 def read_frame(data: bytes) -> Frame:
     """Read the start of frame of a JPEG or JPEG-LS stream.
 
-    Raise ImageError for arithmetic coding, which takes seconds and no radiograph has, and for a marker that belongs
-    to no segment: libjpeg would not skip what is skipped here.
+    Raise ImageError for arithmetic coding, which takes seconds and is not used for radiographs, and for a marker
+    outside any segment, which libjpeg would not skip as this function does.
     """
     for segment in itertools.islice(segments(data), MAX_JPEG_SEGMENTS):
         if segment.marker in _FRAMES and segment.marker not in _ARITHMETIC:

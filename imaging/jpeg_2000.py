@@ -12,7 +12,7 @@ from imaging.limits import MAX_CODE_BLOCKS, MAX_JPEG_2000_SEGMENTS, MAX_LAYERS, 
 START: Final = b"\xff\x4f\xff\x51"
 _COD, _COC, _SOT, _SOD = 0xFF52, 0xFF53, 0xFF90, 0xFF93
 _END: Final = b"\xff\xd9"
-_SEGMENTS: Final = frozenset(  # those of part 1 of the standard, but for SIZ, SOT and SOD
+_SEGMENTS: Final = frozenset(  # of part 1 of the standard, except SIZ, SOT and SOD
     (0xFF50, _COD, _COC, 0xFF55, 0xFF57, 0xFF58, 0xFF59, *range(0xFF5C, 0xFF62), 0xFF63, 0xFF64)
 )
 
@@ -32,7 +32,7 @@ def read_frame(stream: bytes) -> Frame:
 
 
 def _coding_styles(stream: bytes, components: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the layers and what else each COD and COC segment states, ISO 15444-1 A.6.1 and A.6.2."""
+    """Yield the layers and the coding style of each COD and COC segment, ISO 15444-1 A.6.1 and A.6.2."""
     for marker, body in _segments(stream):
         if marker == _COD:
             yield struct.unpack_from(">H", body, 2)[0], body[:1] + body[5:]
@@ -61,7 +61,7 @@ def _segments(stream: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _count_code_blocks(height: int, width: int, style: bytes) -> int:
-    """Return about how many code blocks a component has: a precinct, where stated, bounds those in it."""
+    """Estimate how many code blocks a component has; a precinct, if stated, limits its code blocks."""
     has_precincts, levels, width_exponent, height_exponent = style[0] & 1, *style[1:4]
     blocks = 0
     for level in range(levels + 1):

@@ -1,7 +1,7 @@
 """What a file may cost, checked before anything is decoded. A radiograph needs far less than every limit here.
 
-Decoders step through segments, chunks, tags and elements one by one, copy what those hold, and believe what a file
-says of its parts: without limits, a few kilobytes would cost seconds and gigabytes.
+Decoders step through segments, chunks, tags and elements one by one, copy what those hold, and trust what a file
+states about its parts: without limits, a few kilobytes could cost seconds and gigabytes.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from imaging.image import ImageError
 
 MIN_SIDE_PIXELS: Final = 32
-ROWS_AT_ONCE: Final = 64  # converted: a film of 50 megapixels as float32, or as indices of 8 bytes, would take 200 MB
+ROWS_AT_ONCE: Final = 64  # converted at a time: 50 megapixels as float32 would take 200 MB
 MAX_EXIF_BYTES: Final = 200_000
 
 # JPEG: a file, a frame of a DICOM file, a strip or tile of a TIFF

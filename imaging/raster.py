@@ -1,4 +1,4 @@
-"""PNG, JPEG, WebP and BMP files, read by Pillow -> an upright 8-bit image. TIFF shares what is general."""
+"""PNG, JPEG, WebP and BMP files, read by Pillow -> an upright 8-bit image. TIFF shares the general functions."""
 
 import io
 import itertools
@@ -57,12 +57,12 @@ def decode(data: bytes, image_format: str, max_pixels: int) -> tuple[Image.Image
 
 
 def open_image(data: bytes, image_format: str, max_pixels: int) -> ImageFile.ImageFile:
-    """Read the header alone; refuse a size outside the limits before a pixel is decoded. Raise ImageError."""
+    """Read only the header; refuse a size outside the limits before a pixel is decoded. Raise ImageError."""
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_many_pixels(max_pixels) from None
-    except Exception as error:  # a damaged header raises whatever the format's parser runs into
+    except Exception as error:  # a damaged header can raise anything
         raise ImageError("unreadable_image") from error
     check_size(image.height, image.width, 1, max_pixels)
     if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
@@ -79,7 +79,7 @@ def load(image: Image.Image) -> None:
 
 
 def to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
-    """Convert any of Pillow's modes to L or RGB; return the bits that a sample was read with, too."""
+    """Convert any of Pillow's modes to L or RGB; return the bits per sample too."""
     if image.mode.startswith("I") or image.mode == "F":
         brightness, bits = scale_to_8_bit(np.asarray(image))
         return Image.fromarray(brightness), bits
@@ -87,7 +87,7 @@ def to_8_bit(image: Image.Image) -> tuple[Image.Image, int | None]:
 
 
 def _to_grey_or_colour(image: Image.Image) -> Image.Image:
-    """Convert a mode of at most 8 bits a sample to L or RGB, not copied where it is; transparent becomes black."""
+    """Convert a mode of at most 8 bits a sample to L or RGB, without a copy if it is one; transparent becomes black."""
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.has_transparency_data:
@@ -123,7 +123,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 def facts_of(
     image_format: str, bits: int | None, orientation: int, frames: int, stored: tuple[int, int]
 ) -> DecoderFacts:
-    """Return the facts of a picture that counts from black to white."""
+    """Return the facts of an image in which 0 is black."""
     return DecoderFacts(
         format=image_format,
         bits=bits,
@@ -136,7 +136,7 @@ def facts_of(
 
 
 def _check_png(data: bytes) -> None:
-    """Count chunks; Pillow inflates each profile and text, and forgets the bytes of one whose checksum is wrong."""
+    """Refuse too many chunks: Pillow inflates each profile and text, and does not count one with a bad checksum."""
     offsets = list(itertools.islice(_png_chunks(data), MAX_CHUNKS + 1))
     kinds = Counter(data[offset + 4 : offset + 8] for offset in offsets)
     exif = sum(int.from_bytes(data[start : start + 4]) for start in offsets if data[start + 4 : start + 8] == b"eXIf")
