@@ -11,7 +11,7 @@ from app import Service, create_app
 from config import read_config
 from tests.conftest import make_classifier
 from tests.support.phantoms import encoded, phantom
-from web.uploads import RAW_TYPES, TAIL_BYTES, StrictRequest, one_image
+from web.uploads import RAW_TYPES, StrictRequest, one_image
 
 
 def film(brightness):
@@ -176,7 +176,7 @@ def posted(body):
     return StrictRequest(environment | {"CONTENT_LENGTH": str(len(request.body))})
 
 
-@pytest.mark.parametrize("length", [1, 500, *range(TAIL_BYTES - 3, TAIL_BYTES + 3), 65_400, 65_536, 66_536, 200_000])
+@pytest.mark.parametrize("length", [1, 500, 65_400, 65_536, 66_536, 200_000])
 @pytest.mark.parametrize("content", [b"\r\n--", b"\r", b"--\r\n\n", b"\xff\xda\0"])
 def test_a_file_in_a_form_arrives_as_it_was_sent(length, content):
     body = (content * (length // len(content) + 1))[:length]
