@@ -12,7 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 
-import app
 from config import SETTINGS
 from tests.support.phantoms import encoded, phantom
 from web.messages import ERRORS
@@ -23,6 +22,7 @@ README = DOCUMENTS["README.md"].read_text(encoding="utf-8")
 API = DOCUMENTS["api.md"].read_text(encoding="utf-8")
 MODELS = DOCUMENTS["models.md"].read_text(encoding="utf-8")
 DEPLOYMENT = DOCUMENTS["deployment.md"].read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PHANTOM = ROOT / "docs/images/phantom.png"
 
 
@@ -142,10 +142,9 @@ def test_the_readme_lists_every_setting_with_its_default_and_meaning():
         assert setting.default is None or default == f"`{setting.default}`"
 
 
-def test_the_readme_lists_every_route():
+def test_the_readme_lists_every_route(client):
     listed = re.findall(r"`(GET|POST) (/[a-z./]*)`", README.partition("## Routes")[2].partition("##")[0])
-    application = app.create_app(app.read_config({}), app.Service())
-    rules = [rule for rule in application.url_map.iter_rules() if not rule.rule.startswith("/static")]
+    rules = [rule for rule in client.application.url_map.iter_rules() if not rule.rule.startswith("/static")]
     assert sorted(listed) == sorted((min(rule.methods & {"GET", "POST"}), rule.rule) for rule in rules)
 
 
@@ -171,6 +170,14 @@ def test_the_layout_names_what_is_there():
     assert len(named) > 15
     assert not [name for name in named if not (ROOT / name).exists()]
     assert {path.name for path in ROOT.glob("*.py")} <= set(named)
+
+
+def test_contributing_names_files_that_exist():
+    room = ""
+    for where, files in re.findall(r"^\| (.*?) \| .* \| (.*) \|$", CONTRIBUTING, re.MULTILINE)[1:]:
+        room = (re.findall(r"`(\w+)/`", where) or [room if where.strip() == "" else ""])[0]
+        for name in re.findall(r"`([\w/]+(?:\.\w+|/))`", files):
+            assert (ROOT / room / name).exists() or (ROOT / name).exists(), name
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
