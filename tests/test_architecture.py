@@ -41,15 +41,15 @@ def test_imports_point_down():
     assert not {(name, to) for name, to in found if to not in ALLOWED[name]}
 
 
-def test_what_runs_by_its_path_imports_nothing_of_ours():
+def test_modules_that_run_by_path_import_nothing_of_the_project():
     assert not {to for path in RUN_BY_PATH for to in imports(ROOT / path)} & {*ALLOWED, "tests"}
 
 
-def test_the_service_loads_no_tensorflow_when_it_is_imported():
+def test_importing_the_service_does_not_load_tensorflow():
     paths = [path for name in MODULES | ROOMS for path in files(name)]
     assert not {to for path in paths for to in imports(path, only_top=True)} & {"tensorflow", "keras", "tf_keras"}
 
 
-def test_no_tests_but_those_of_the_benchmarks_import_benchmarks():
+def test_only_the_tests_of_the_benchmarks_import_benchmarks():
     paths = [path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "benchmarks"]
     assert not [path.name for path in paths if "benchmarks" in imports(path)]

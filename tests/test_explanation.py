@@ -62,7 +62,7 @@ def test_the_evidence_of_the_likeliest_class_is_the_map():
 
 
 @pytest.mark.parametrize(("size", "row", "column"), [(TALL, 1, 4), (TALL, 10, 6), (WIDE, 5, 1), (WIDE, 6, 11)])
-def test_padding_is_cut_off_so_that_the_map_lies_over_the_radiograph(size, row, column):
+def test_padding_is_cut_off_so_that_the_map_covers_the_radiograph(size, row, column):
     content = content_of(size, INPUT, "letterbox")
     x = ((column + 0.5) * 8 - content.left) / content.width
     y = ((row + 0.5) * 8 - content.top) / content.height
@@ -75,7 +75,7 @@ def test_padding_is_cut_off_so_that_the_map_lies_over_the_radiograph(size, row, 
     assert width * height < 0.1
 
 
-def test_evidence_in_the_padding_shows_nothing():
+def test_evidence_in_the_padding_is_not_shown():
     found = explained(WIDE, evidence=evidence_at(0, 5))
     assert (found.peak, found.boxes) == (None, ())
 
@@ -96,13 +96,13 @@ def test_occlusion_finds_the_corner_that_the_network_looks_at():
     assert height < 0.5
 
 
-def test_a_network_that_looks_nowhere_has_no_peak():
+def test_a_network_without_any_evidence_has_no_peak():
     found = explained(predict=lambda images: Outputs(np.full((len(images), 2), 0.5, np.float32), None))
     assert (found.peak, found.boxes) == (None, ())
     assert opacity(found).max() == 0
 
 
-def test_occlusion_asks_in_batches_of_at_most_eight_and_gives_way_before_each():
+def test_occlusion_runs_batches_of_at_most_eight_and_gives_way_before_each():
     calls = []
 
     def counted(images):
@@ -124,7 +124,7 @@ def test_occlusion_stops_in_time(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "shown"), [((2048, 1024), (1024, 512)), ((480, 360), (480, 360))])
-def test_both_pictures_have_one_size_of_at_most_1024(size, shown):
+def test_both_pictures_have_the_same_size_of_at_most_1024(size, shown):
     found = explanation.answer(draw(NOTHING, phantom(size=size), 1), "caveat")
     assert list(found) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
     for name in ("image", "map"):
@@ -140,7 +140,7 @@ def test_the_picture_has_the_colours_that_the_network_sees():
     assert draw(NOTHING, colour, 3).image.mode == "RGB"
 
 
-def test_the_map_is_clear_where_nothing_was_found_and_dense_at_the_peak():
+def test_the_map_is_transparent_where_nothing_was_found_and_opaque_at_the_peak():
     found = explained((960, 960), evidence=evidence_at(2, 9))
     assert opacity(found)[800, 100] == 0
     assert opacity(found)[200, 760] > 150
@@ -170,7 +170,7 @@ def test_there_are_at_most_five_boxes_and_none_for_spots_of_less_than_half_the_s
 
 
 @pytest.mark.parametrize("value", [-7.0, -2.0, 3.0, 9.0])
-def test_flat_evidence_has_no_map_without_a_scale(value):
+def test_uniform_evidence_has_no_map_without_a_scale(value):
     found = explained((960, 960), evidence=spots(level=value))
     assert (found.peak, found.boxes, opacity(found).max()) == (None, (), 0)
 
@@ -184,7 +184,7 @@ def test_on_an_absolute_scale_nothing_is_drawn_where_all_evidence_is_below_it():
     assert explanation.answer(found, "caveat")["boxes"] == []
 
 
-def test_there_is_a_box_exactly_where_the_map_shows_something():
+def test_there_is_a_box_exactly_where_the_map_is_drawn():
     for value in np.linspace(-2, 0, 21):
         found = explained((960, 960), evidence=spots((5, 5, value)), scale=(-2, 4))
         assert (len(found.boxes) == 1) == (opacity(found).max() > 0) == (found.peak is not None)

@@ -17,7 +17,7 @@ IMAGE = encoded(phantom("fractura"))
 
 
 @pytest.mark.parametrize(("generation", "name"), KINDS)
-def test_a_file_answers_as_keras_itself_does_on_both_engines(generation, name, tmp_path):
+def test_both_engines_answer_as_keras_does(generation, name, tmp_path):
     model = built(generation, name)
     path = tmp_path / "model.h5"
     model.save(path)
@@ -46,7 +46,7 @@ def as_outputs(name, outputs):
     return Outputs(np.concatenate([1 - outputs, outputs], axis=1) if name == "sigmoid" else outputs)
 
 
-def test_several_images_at_once_get_the_outputs_of_one_at_a_time(brightness_file):
+def test_several_images_at_once_get_the_outputs_that_they_get_one_at_a_time(brightness_file):
     classifier = load_file(brightness_file)
     images = np.random.default_rng(0).random((5, 32, 32, 3), dtype=np.float32)
     together = classifier.predict(images).probabilities
@@ -63,7 +63,7 @@ def test_operators_between_layers_are_refused_where_keras_3_wrote_them(tmp_path)
         load_file(tmp_path / "model.h5")
 
 
-def test_importing_the_door_loads_neither_a_web_server_nor_a_network():
+def test_importing_model_loader_loads_neither_a_web_server_nor_a_network():
     code = "import sys, model_loader; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout.split()

@@ -144,7 +144,7 @@ LOSSY = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_file_gives_exactly_its_pixels(name):
+def test_a_lossless_file_decodes_to_exactly_its_pixels(name):
     data, mode, expected = KNOWN[name]
     image = decoded(data, LIMIT)
     assert image.mode == mode
@@ -153,14 +153,14 @@ def test_a_file_gives_exactly_its_pixels(name):
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_a_lossy_file_gives_nearly_its_pixels(name):
+def test_a_lossy_file_decodes_to_nearly_its_pixels(name):
     data, mode, expected = LOSSY[name]
     image = decoded(data, LIMIT)
     assert image.mode == mode
     assert np.mean(np.abs(np.asarray(image).astype(int) - expected)) < 2
 
 
-def test_the_cmyk_jpeg_is_marked_by_adobe():
+def test_the_cmyk_jpeg_has_an_adobe_marker():
     assert b"Adobe" in LOSSY["CMYK JPEG, inverted as Adobe does"][0]
 
 
@@ -190,7 +190,7 @@ def test_exif_orientation_is_undone_in_lossy_formats(image_format):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_means_nothing_is_ignored(orientation):
+def test_an_invalid_orientation_is_ignored(orientation):
     assert decoded(oriented(orientation), LIMIT).size == grey().size
 
 
@@ -234,7 +234,7 @@ def test_a_truncated_file_is_refused_at_every_tenth_of_its_length(name):
         assert refusal(cut) in ("unreadable_image", "unsupported_image"), tenths
 
 
-def test_a_tiff_cut_within_its_pixels_is_refused():
+def test_a_tiff_truncated_within_its_pixels_is_refused():
     for data in (KNOWN["8-bit grey TIFF"][0], KNOWN["deflated TIFF"][0], KNOWN["16-bit TIFF"][0]):
         assert refusal(data[: len(data) // 4]) == "unreadable_image"
 
@@ -251,7 +251,7 @@ def test_a_tiff_cut_within_its_pixels_is_refused():
         b"BM" + bytes(60),
     ],
 )
-def test_a_signature_alone_is_unreadable(data):
+def test_a_file_that_is_only_a_signature_is_unreadable(data):
     assert refusal(data) == "unreadable_image"
 
 
@@ -266,11 +266,11 @@ def png_of(width, height, *chunks, pixels=b""):
 
 
 @pytest.mark.parametrize(("width", "height"), [(12_000, 12_000), (7072, 7072), (50_000, 1001), (2**31 - 1, 2**31 - 1)])
-def test_the_number_of_pixels_is_judged_from_the_header(width, height):
+def test_the_number_of_pixels_is_checked_from_the_header(width, height):
     assert refusal(png_of(width, height)) == "too_many_pixels"  # were pixels decoded first, it would be unreadable
 
 
-def test_the_most_pixels_allowed_are_decoded():
+def test_an_image_with_the_most_pixels_allowed_is_decoded():
     assert decoded(encoded(Image.new("L", (100, 50), 9)), 5000).size == (100, 50)
     assert refusal(encoded(Image.new("L", (100, 51), 9)), 5000) == "too_many_pixels"
 
@@ -291,7 +291,7 @@ def scan_bomb(scans):
     return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded():
+def test_a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded():
     assert decoded(scan_bomb(20), LIMIT).size == (360, 480)
     assert refusal(scan_bomb(65)) == "unreadable_image"
 
@@ -306,19 +306,19 @@ def jpeg_in_tiff(jpeg, size):
     return head.ljust(200, b"\0") + jpeg
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_within_a_tiff_too():
+def test_a_jpeg_with_too_many_scans_is_refused_inside_a_tiff_too():
     assert decoded(jpeg_in_tiff(scan_bomb(20), (480, 360)), LIMIT).size == (360, 480)
     assert refusal(jpeg_in_tiff(scan_bomb(70), (480, 360))) == "unreadable_image"
 
 
-def test_fewer_scans_are_allowed_the_more_pixels_each_visits():
+def test_the_more_pixels_a_scan_visits_the_fewer_scans_are_allowed():
     large = encoded(Image.fromarray(np.tile(phantom(size=(500, 500)), (10, 10))), "JPEG", progressive=True)
     last = large.rindex(b"\xff\xda")
     assert decoded(large, LIMIT).size == (5000, 5000)
     assert refusal(large[:-2] + large[last:-2] * 30 + large[-2:]) == "unreadable_image"
 
 
-def test_a_png_whose_text_inflates_beyond_reason_is_refused():
+def test_a_png_with_too_much_text_when_inflated_is_refused():
     text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))
     rows = b"".join(b"\0" + row.tobytes() for row in RAMP)
     assert decoded(png_of(64, 48, *[text] * 3, pixels=rows), LIMIT).size == (64, 48)
@@ -326,7 +326,7 @@ def test_a_png_whose_text_inflates_beyond_reason_is_refused():
 
 
 @pytest.mark.parametrize("brightness", [0, 77, 255])
-def test_an_even_surface_is_blank(brightness):
+def test_an_image_of_one_brightness_is_blank(brightness):
     assert is_blank(Image.new("L", (64, 64), brightness))
     assert is_blank(Image.new("RGB", (64, 64), (brightness, 0, 255)))
 
@@ -336,7 +336,7 @@ def test_a_radiograph_is_not_blank():
     assert not is_blank(Image.eval(phantom(), lambda value: value // 8))
 
 
-def test_blank_is_what_has_a_standard_deviation_under_2_wherever_that_lies():
+def test_an_image_is_blank_below_a_standard_deviation_of_2_anywhere():
     random = np.random.default_rng(0)
     for _ in range(200):
         pixels = np.full((random.integers(32, 80), random.integers(32, 80), 3), 100.0)
@@ -349,7 +349,7 @@ def test_blank_is_what_has_a_standard_deviation_under_2_wherever_that_lies():
 @pytest.mark.parametrize(
     "data", [b"\xff", b"\xff\xda", b"\xda\xff", b"\0\xff\xda", b"\xff\xda\xff\xda\xff", b"\xff\xff\xda"]
 )
-def test_starts_of_scan_are_counted_at_odd_and_even_places(data):
+def test_starts_of_scan_are_counted_at_odd_and_even_offsets(data):
     assert jpeg.count_scans(data) == data.count(b"\xff\xda")
 
 
@@ -373,7 +373,7 @@ def test_a_bmp_that_pillow_decodes_in_python_is_refused():
     assert refusal(run_length_bmp()) == "unsupported_image"
 
 
-def test_samples_that_are_no_numbers_become_black_or_the_extremes():
+def test_samples_that_are_not_numbers_become_black_or_the_extremes():
     samples = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
     samples[0, :3] = np.nan, np.inf, -np.inf
     pixels = np.asarray(decoded(encoded(Image.fromarray(samples), "TIFF"), LIMIT))
@@ -381,7 +381,7 @@ def test_samples_that_are_no_numbers_become_black_or_the_extremes():
     assert pixels[1].tolist() == np.rint(samples[1] * 255).tolist()
 
 
-def test_an_image_of_nothing_but_zeros_stays_black():
+def test_an_image_of_zeros_stays_black():
     for dtype in (np.uint16, np.int32, np.float32):
         image = decoded(encoded(Image.fromarray(np.zeros((40, 40), dtype)), "TIFF"), LIMIT)
         assert image.getextrema() == (0, 0)
@@ -389,14 +389,14 @@ def test_an_image_of_nothing_but_zeros_stays_black():
 
 @pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
-def test_every_16_bit_sample_becomes_its_share_of_white(white, image_format):
+def test_every_16_bit_sample_is_scaled_to_its_share_of_white(white, image_format):
     samples = np.minimum(np.arange(65536), white).reshape(256, 256).astype(np.uint16)
     image, facts = decode(encoded(Image.fromarray(samples), image_format), LIMIT)
     assert np.array_equal(np.asarray(image), np.rint(samples.astype(np.float32) * (255 / white)))
     assert 2**facts.bits - 1 == white
 
 
-def test_a_16_bit_film_takes_less_than_five_bytes_a_pixel_on_the_way():
+def test_decoding_a_16_bit_film_takes_less_than_five_bytes_per_pixel():
     data = encoded(Image.fromarray(np.tile(np.arange(2048, dtype=np.uint16), (2048, 1))))
     decoded(data, LIMIT)
     tracemalloc.start()
@@ -420,7 +420,7 @@ def test_an_8_bit_image_is_not_copied(image_format, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_the_first_page_of_a_tiff_is_what_is_shown(mode):
+def test_the_first_page_of_a_tiff_is_decoded(mode):
     pages = [Image.new(mode, (64, 48), "white"), Image.new(mode, (64, 48))]
     data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     assert np.asarray(decoded(data, LIMIT)).min() == 255
@@ -429,7 +429,7 @@ def test_the_first_page_of_a_tiff_is_what_is_shown(mode):
 # -- the network's input ------------------------------------------------------------------------------------------
 
 
-def test_the_input_has_the_network_s_shape_and_range():
+def test_the_input_has_the_shape_and_range_of_the_network():
     for channels in (1, 3):
         for image in (grey(), colour()):
             inputs = prepare(image, (24, 40), channels, "unit", "stretch")
@@ -486,14 +486,14 @@ def test_colour_becomes_grey_for_a_network_of_one_channel():
         (KNOWN["animated WebP"][0], ("WEBP", 8, False, 2)),
     ],
 )
-def test_the_decoder_says_what_it_found(data, expected):
+def test_the_decoder_reports_what_it_found(data, expected):
     facts = decode(data, LIMIT)[1]
     assert (facts.format, facts.bits, facts.inverted, facts.frames) == expected
     assert facts.original_size == RAMP.shape
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_decoder_says_how_it_turned_an_image(orientation):
+def test_the_decoder_reports_how_it_turned_an_image(orientation):
     image, facts = decode(oriented(orientation, "PNG"), LIMIT)
     turned = np.rot90(RAMP[:, ::-1] if facts.mirrored else RAMP, -facts.rotated // 90)
     assert np.array_equal(np.asarray(image), turned)
@@ -501,7 +501,7 @@ def test_the_decoder_says_how_it_turned_an_image(orientation):
 
 
 @pytest.mark.parametrize("size", [(64, 32), (30, 77), (1000, 999), (5000, 32)])
-def test_the_content_is_where_letterbox_puts_the_image(size):
+def test_the_content_box_is_where_letterbox_puts_the_image(size):
     inputs = prepare(Image.new("L", size[::-1], 255), (48, 40), 1, "none", "letterbox")[0, ..., 0]
     top, left, height, width = content_of(size, (48, 40), "letterbox")
     assert inputs[top : top + height, left : left + width].min() == 255

@@ -48,7 +48,7 @@ def comparison():
     return found
 
 
-def test_every_kind_of_film_has_its_size_its_depth_and_can_be_decoded(drawn):
+def test_every_kind_of_benchmark_film_has_its_size_and_depth_and_can_be_decoded(drawn):
     for kind in KINDS:
         (data,) = drawn[kind.name]
         image = Image.open(BytesIO(data))
@@ -70,7 +70,7 @@ def test_the_same_film_in_16_bits_looks_like_the_one_in_8(drawn):
     assert np.abs(deep - flat).mean() < 3
 
 
-def test_a_load_counts_good_answers_alone_and_names_the_others():
+def test_a_load_counts_good_answers_only_and_names_the_others():
     answers = [Answer(200, b"", {}, seconds / 100) for seconds in range(1, 101)] + [Answer(429, b"", {}, 0.001)] * 50
     load = load_of(("a", "b", 8), answers, 10, 2.0)
     assert (load.per_second, load.cpu_ms, load.statuses) == (10, 20, {"200": 100, "429": 50})
@@ -83,19 +83,19 @@ def test_a_load_without_a_good_answer_has_no_times():
     assert math.isnan(load.p50_ms)
 
 
-def test_stages_are_means_and_what_none_explains_is_other():
+def test_stages_are_means_and_the_rest_is_other():
     stages = mean_stages(["decode;dur=1.0, network;dur=5.0, total;dur=8.0", "", "decode;dur=3.0, total;dur=6.0"])
     assert stages == {"decode": 2.0, "network": 2.5, "other": 2.5}
     assert mean_stages([""]) == {}
 
 
-def test_answers_lie_as_far_apart_as_their_worst_number():
+def test_the_distance_of_two_answers_is_their_largest_difference():
     one = {"confidence": 50.0, "allProbabilities": [{"probability": 40.0}, {"probability": 60.0}]}
     other = {"confidence": 51.5, "allProbabilities": [{"probability": 41.0}, {"probability": 59.0}]}
     assert points_apart(one, other) == 1.5
 
 
-def test_figures_are_medians_over_rounds_and_survive_the_file(comparison, tmp_path):
+def test_figures_are_medians_over_rounds_and_survive_being_written(comparison, tmp_path):
     comparison.save(tmp_path / "run" / "found.json")
     found = Comparison.read(tmp_path / "run" / "found.json")
     assert found == comparison
@@ -104,7 +104,7 @@ def test_figures_are_medians_over_rounds_and_survive_the_file(comparison, tmp_pa
     assert found.refused(OURS) == {"429": 6}
 
 
-def test_an_aim_is_met_from_the_right_side():
+def test_an_aim_is_compared_in_the_right_direction():
     found = (at_least("a", 2, 2.1, " ×"), at_most("a", 2, 2.1, " ×"), at_least("a", 2, None, " ×"))
     assert [row[1:] for row in found] == [
         ["≥ 2 ×", "2.1 ×", "yes"],
@@ -113,7 +113,7 @@ def test_an_aim_is_met_from_the_right_side():
     ]
 
 
-def test_the_aims_compare_with_classic_peer_and_limit(comparison):
+def test_the_aims_compare_with_classic_flask_the_best_peer_and_the_limit(comparison):
     rows = aims(comparison)
     assert [row[2:] for row in rows[:3]] == [["7 ×", "yes"], ["2 ×", "yes"], ["0.778 ×", "**no**"]]
     assert [row[2:] for row in rows[6:]] == [
@@ -129,13 +129,13 @@ def test_the_report_shows_every_contender(comparison):
             assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
 
 
-def test_others_are_loaded_where_they_are_compared_and_ours_everywhere(drawn):
+def test_contenders_are_loaded_where_they_are_compared_and_the_service_everywhere(drawn):
     assert len(list(cases(OURS, drawn, 128))) == 16
     assert set(cases(bentoml().name, drawn, 128)) < set(cases(OURS, drawn, 128))
     assert set(cases(OURS, {SMALL.name: []}, 8)) == {(SMALL.name, 1), (SMALL.name, 8)}
 
 
-def test_a_short_round_compares_our_service_with_the_classic_one(drawn):
+def test_a_short_round_compares_the_service_with_classic_flask(drawn):
     bench = Bench({SMALL.name: drawn[SMALL.name]}, 0.2, 1, Comparison(FACTS))
     bench.round([ours(), classic()])
     found = bench.comparison
@@ -158,7 +158,7 @@ def folder_of_answers(tmp_path):
     return folder
 
 
-def test_answers_are_the_same_bytes_each_time_and_one_changed_digit_is_shown(
+def test_answers_have_the_same_bytes_each_time_and_one_changed_digit_is_reported(
     config, folder_of_answers, tmp_path, capsys
 ):
     server = ThreadedServer(create_app(config, Service(make_classifier())))

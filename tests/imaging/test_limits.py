@@ -53,7 +53,7 @@ EXPENSIVE = {
 
 
 @pytest.mark.parametrize("name", EXPENSIVE)
-def test_a_file_that_is_too_expensive_to_read_is_refused_before_pillow_sees_it(name, monkeypatch):
+def test_a_file_too_expensive_to_decode_is_refused_before_pillow_opens_it(name, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow was asked to read it"))
     with pytest.raises(ImageError) as refused:
         decode(EXPENSIVE[name], LIMIT)
@@ -74,7 +74,7 @@ NEVER_READ = {
 
 
 @pytest.mark.parametrize("name", NEVER_READ)
-def test_what_says_nothing_of_the_pixels_of_a_tiff_is_never_read(name, monkeypatch):
+def test_tags_that_do_not_describe_the_pixels_of_a_tiff_are_never_read(name, monkeypatch):
     opened, pillow_open = [], Image.open
     monkeypatch.setattr(
         Image, "open", lambda *args, **options: opened.append(pillow_open(*args, **options)) or opened[0]
@@ -125,7 +125,7 @@ def test_the_parts_of_a_tiff_cannot_hide_scans():
     assert refused.value.code == "unreadable_image"
 
 
-def test_headers_cut_anywhere_are_no_fault_of_ours():
+def test_headers_cut_anywhere_cause_no_internal_error():
     for data in (*EXPENSIVE.values(), tiff_of(64, 96)):
         for cut in np.linspace(4, min(len(data), 2_000), 40, dtype=int).tolist():
             try:

@@ -48,7 +48,7 @@ def test_as_many_work_at_once_as_there_are_slots():
     assert not any(occupant.error for occupant in occupants)
 
 
-def test_who_has_waited_longest_is_next():
+def test_the_longest_waiting_request_is_next():
     admission = admission_of(1, 5, 10)
     order = []
     occupants = [Occupant(admission, order) for _ in range(4)]
@@ -57,7 +57,7 @@ def test_who_has_waited_longest_is_next():
     assert order == occupants
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
+def test_a_full_queue_refuses_at_once_and_says_when_to_retry():
     admission = admission_of(1, 1, 10)
     admission._mean_seconds = 3.0
     occupants = [Occupant(admission), Occupant(admission)]
@@ -79,7 +79,7 @@ def test_without_a_queue_there_is_no_waiting():
         assert admission.working == 1
 
 
-def test_who_waits_longer_than_the_limit_is_sent_away_and_holds_nothing():
+def test_a_request_that_waits_beyond_the_deadline_is_refused_and_holds_nothing():
     admission = admission_of(1, 5, 2 * MOMENT)
     first, late = Occupant(admission), Occupant(admission)
     late.thread.join(10)
@@ -97,7 +97,7 @@ def test_a_slot_is_free_again_after_an_error():
     assert admission.working == 0
 
 
-def test_the_time_to_come_back_follows_the_measured_pace():
+def test_retry_after_follows_the_measured_speed():
     admission = admission_of(2, 5, 10)
     for _ in range(100):
         with admission.slot():
@@ -106,7 +106,7 @@ def test_the_time_to_come_back_follows_the_measured_pace():
     assert admission.retry_after_seconds() == 1
 
 
-def test_no_slot_is_lost_when_many_come_go_and_give_up():
+def test_no_slot_is_lost_when_many_enter_leave_and_give_up():
     admission = admission_of(3, 4, 0.002)
     outcomes = []
 
@@ -144,7 +144,7 @@ def test_batches_and_predictions_wait_in_one_queue():
     assert not any(occupant.error for occupant in working + waiting)
 
 
-def test_who_holds_a_slot_of_another_kind_may_wait_though_the_queue_is_full():
+def test_a_request_that_holds_a_slot_of_another_kind_may_wait_although_the_queue_is_full():
     admission = admission_of(1, 0, 10)
     first, second = Occupant(admission), Occupant(admission, always_wait=True)
     assert admission.waiting == 1
@@ -155,7 +155,7 @@ def test_who_holds_a_slot_of_another_kind_may_wait_though_the_queue_is_full():
     assert (admission.working, admission.waiting) == (0, 0)
 
 
-def test_whatever_arrives_no_more_threads_are_held_than_foreseen():
+def test_no_more_threads_are_held_than_planned_whatever_arrives():
     admissions, release = Admissions(2, 5, 30), threading.Event()
     held, refused, lock = [], [], threading.Lock()
 

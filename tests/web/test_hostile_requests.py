@@ -19,16 +19,16 @@ def post(server, body):
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_every_kind_of_good_file_is_answered(shipped_server, name):
+def test_every_kind_of_valid_file_is_answered(shipped_server, name):
     assert post(shipped_server, form(SEEDS[name])).status_code == 200
 
 
-def test_there_are_fifty_kinds_of_bomb():
+def test_there_are_at_least_fifty_kinds_of_bomb():
     assert len(BOMBS) >= 50
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_or_its_first_picture_answered_and_memory_stays(shipped_server, name):
+def test_a_bomb_is_refused_or_its_first_picture_is_answered_and_memory_stays_flat(shipped_server, name):
     shipped_server.reset_peak()
     rest = shipped_server.memory_mb()
     answer = post(shipped_server, BOMBS[name])
@@ -36,7 +36,7 @@ def test_a_bomb_is_refused_or_its_first_picture_answered_and_memory_stays(shippe
     assert shipped_server.memory_mb("VmHWM") - rest < 96 + 3 * len(BOMBS[name]) / 1e6
 
 
-def test_damaged_files_and_forms_are_answered_by_the_table(shipped_server):
+def test_damaged_files_and_forms_get_the_errors_of_the_contract(shipped_server):
     chance = random.Random(1)  # noqa: S311 the same files again
     good = list(SEEDS.values())
     for _ in range(500):
@@ -49,7 +49,7 @@ def test_damaged_files_and_forms_are_answered_by_the_table(shipped_server):
 
 @given(st.sampled_from(sorted(SEEDS)), st.integers(0, 10_000), st.binary(max_size=40))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_bytes_written_into_a_good_file_are_decoded_or_refused_by_a_code(name, place, written):
+def test_a_good_file_with_changed_bytes_is_decoded_or_refused_with_a_code(name, place, written):
     data = SEEDS[name]
     place %= len(data)
     try:
@@ -62,7 +62,7 @@ def test_bytes_written_into_a_good_file_are_decoded_or_refused_by_a_code(name, p
 
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_at_all_are_decoded_or_refused_by_a_code(data):
+def test_any_bytes_are_decoded_or_refused_with_a_code(data):
     for beginning in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"RIFF\0\0\0\0WEBP", b"BM"):
         try:
             decode(beginning + data, 50_000_000)

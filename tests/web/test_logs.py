@@ -15,7 +15,7 @@ def record(**fields):
     return made
 
 
-def test_a_line_for_machines_is_one_json_object():
+def test_a_log_line_for_machines_is_one_json_object():
     line = JsonFormatter().format(record(requestId="a1", status=200, ms=3.2, bytes=10, outcome="fisura"))
     assert "\n" not in line
     assert json.loads(line) | {"time": ""} == {
@@ -30,11 +30,11 @@ def test_a_line_for_machines_is_one_json_object():
     }
 
 
-def test_a_line_for_people_names_its_fields():
+def test_a_log_line_for_people_names_its_fields():
     assert TerminalFormatter().format(record(status=200, ms=3.2)).endswith("INFO    request status=200 ms=3.2")
 
 
-def test_a_traceback_stays_within_the_json_object():
+def test_a_traceback_is_part_of_the_json_object():
     try:
         raise ValueError("told")
     except ValueError:
@@ -42,11 +42,11 @@ def test_a_traceback_stays_within_the_json_object():
     assert "ValueError: told" in json.loads(line)["traceback"]
 
 
-def test_fields_that_are_not_asked_for_are_left_out():
+def test_fields_that_were_not_requested_are_left_out():
     assert "filename" not in json.loads(JsonFormatter().format(record(filename="PEREZ_JUAN.png")))
 
 
-def test_a_stream_that_is_no_terminal_gets_json(monkeypatch):
+def test_a_stream_that_is_not_a_terminal_gets_json(monkeypatch):
     from web.logs import configure_logs
 
     stream = StringIO()
@@ -72,7 +72,7 @@ class SlowStream(StringIO):
         return super().write(text)
 
 
-def test_nobody_waits_for_a_log_that_is_slow_to_write_and_no_line_is_lost():
+def test_nobody_waits_for_a_slow_log_and_no_line_is_lost():
     stream = SlowStream()
     handler = LineHandler(stream)
     writer = threading.Thread(target=handler.handle, args=(record(msg="0"),))
@@ -85,7 +85,7 @@ def test_nobody_waits_for_a_log_that_is_slow_to_write_and_no_line_is_lost():
     assert stream.getvalue().split() == [str(number) for number in range(100)]
 
 
-def test_lines_of_threads_at_once_are_whole():
+def test_lines_written_by_concurrent_threads_are_whole():
     stream = StringIO()
     handler = LineHandler(stream)
 
@@ -104,7 +104,7 @@ def test_lines_of_threads_at_once_are_whole():
     assert [line for line in written if line.startswith("3-")] == [f"3-{number}" for number in range(200)]
 
 
-def test_a_log_that_cannot_be_written_fails_no_request(capsys):
+def test_a_log_that_cannot_be_written_does_not_fail_a_request(capsys):
     stream = StringIO()
     stream.close()
     LineHandler(stream).handle(record())

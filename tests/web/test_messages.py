@@ -45,5 +45,5 @@ def test_the_refusal_names_the_configured_classes():
 
 
 @pytest.mark.parametrize("name", ["osteoporosis", "hombro", "ósea"])
-def test_spanish_says_u_before_the_sound_o(name):
+def test_spanish_uses_u_before_the_sound_o(name):
     assert f"(fisura u {name})" in none_of_them(["fisura", name], "es")

@@ -59,7 +59,7 @@ def test_every_error_code_is_described_with_its_status(described):
             assert f"`{code}`" in responses[str(message.status)]["description"]
 
 
-def test_keys_are_described_where_they_are_wanted():
+def test_keys_are_described_where_they_are_required():
     for keys, expected in (("", []), ("secret", [{"apiKey": []}])):
         client = create_app(read_config({"BONE_API_KEYS": keys}), Service(make_classifier())).test_client()
         assert client.get("/openapi.json").json["paths"]["/predict"]["post"]["security"] == expected
@@ -81,7 +81,7 @@ def test_real_answers_conform(client, described):
     conforms(described, "Model", client.get("/model").json)
 
 
-def test_the_schemas_refuse_what_is_not_theirs(client, described):
+def test_the_schemas_reject_other_answers(client, described):
     found = client.post("/predict", data={"image": (io.BytesIO(encoded(phantom())), "a.png")}).json
     for spoilt in (found | {"extra": 1}, found | {"confidence": 101}, found | {"success": 1}):
         with pytest.raises(jsonschema.ValidationError):

@@ -46,7 +46,7 @@ def test_the_port_is_bound_before_the_model_is_loaded(brightness_file):
         assert predict(server, encoded(phantom())).status_code == 200
 
 
-def test_a_radiograph_gets_its_answer(server):
+def test_a_radiograph_gets_an_answer(server):
     darkness, brightness = (
         entry["probability"] for entry in predict(server, encoded(phantom("fisura"))).json()["allProbabilities"]
     )
@@ -75,7 +75,7 @@ def receive(connection):
     return received
 
 
-def test_a_sender_who_asks_first_is_refused_before_it_sends(server):
+def test_a_client_that_asks_first_is_refused_before_it_sends(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -86,7 +86,7 @@ def test_a_sender_who_asks_first_is_refused_before_it_sends(server):
     assert json.loads(body)["code"] == "image_too_large"
 
 
-def test_a_sender_who_asks_first_may_send_what_is_allowed(server):
+def test_a_client_that_asks_first_may_send_what_is_allowed(server):
     body = requests.Request("POST", server.url, files={"image": encoded(phantom())}).prepare()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         lines = (
@@ -104,7 +104,7 @@ def test_a_sender_who_asks_first_may_send_what_is_allowed(server):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
-def test_connections_stay_within_the_open_files_that_the_system_grants():
+def test_connections_stay_within_the_limit_of_open_files():
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}));"
         "from web.limits import connection_limit; print(connection_limit())"
@@ -161,7 +161,7 @@ def test_probes_are_answered_while_batches_explanations_and_predictions_all_queu
     assert max(waits) < 5  # while threads were too few it was the deadline, 6 s and more
 
 
-def test_the_server_does_not_name_itself(server):
+def test_no_header_names_the_server_software(server):
     assert "Server" not in requests.get(server.url + "/health", timeout=5).headers
 
 
@@ -175,14 +175,14 @@ def test_the_server_does_not_name_itself(server):
         ({"BONE_MODEL_PATH": "nowhere.h5"}, "nowhere.h5 cannot be used: there is no such file"),
     ],
 )
-def test_what_stops_the_start_is_one_sentence_and_exit_code_1(environment, sentence):
+def test_an_error_at_the_start_is_one_sentence_and_exit_code_1(environment, sentence):
     with serving(**environment) as server:
         assert server.process.wait(60) == 1
         assert sentence in server.output
         assert "Traceback" not in server.output
 
 
-def test_a_port_that_is_taken_is_one_sentence_and_exit_code_1(server):
+def test_a_port_in_use_gives_one_sentence_and_exit_code_1(server):
     with serving(BONE_PORT=str(server.port)) as second:
         assert second.process.wait(60) == 1
         assert f"Cannot listen on 127.0.0.1 port {server.port}: Address already in use." in second.output
@@ -210,7 +210,7 @@ def in_flight(server: RunningServer, requests_at_once: int) -> tuple[list[thread
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_finishes_what_is_in_flight(brightness_file, number):
+def test_a_stop_finishes_the_requests_in_flight(brightness_file, number):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60") as server:
         server.wait("/ready")
         idle = requests.Session()
@@ -241,7 +241,7 @@ def test_a_stop_while_the_model_is_loading_is_clean(brightness_file):
         assert "Traceback" not in server.output
 
 
-def test_a_second_signal_does_not_wait(brightness_file):
+def test_a_second_signal_ends_the_wait(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="600") as server:
         server.wait("/ready")
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
@@ -254,7 +254,7 @@ def test_a_second_signal_does_not_wait(brightness_file):
             assert server.process.wait(5) == 0
 
 
-def test_a_sender_who_is_too_slow_does_not_hold_up_a_stop_for_longer_than_the_limit(brightness_file):
+def test_a_client_that_is_too_slow_does_not_delay_a_stop_beyond_the_limit(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="1") as server:
         server.wait("/ready")
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
@@ -281,7 +281,7 @@ class Arriving:
         return None
 
 
-def test_what_arrives_more_slowly_than_any_upload_is_cut_off():
+def test_a_request_that_arrives_too_slowly_is_disconnected():
     assert not is_too_slow(None, 1000)
     assert Arriving(lambda now: now).cut_off_at() == 31  # a byte a second
     assert Arriving(lambda now: 0).cut_off_at() == 31  # half a header
@@ -302,7 +302,7 @@ def test_large_bodies_leave_room_for_small_ones():
     assert [len(body.getfile().read()) for body in large] == [12_000_000, 12_000_000, 0]
 
 
-def test_the_line_of_a_chunk_may_not_grow_without_end(server):
+def test_the_size_line_of_a_chunk_is_limited(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"a" * 8_100)
         assert receive(connection).startswith(b"HTTP/1.1 400")
@@ -314,7 +314,7 @@ def answer_to(server, raw):
         return receive(connection)
 
 
-def test_a_request_that_follows_a_large_body_at_once_is_not_read_as_part_of_it(server):
+def test_a_request_right_behind_a_large_body_is_not_read_as_part_of_it(server):
     image = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900), np.uint8)))
     start = f"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: {len(image)}\r\n\r\n".encode()
     answers = answer_to(server, start + image + b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -329,7 +329,7 @@ CHUNKED = (
 
 
 @pytest.mark.parametrize("chunks", [b"\r\n" * 32_001, b"1\r\na\r\n" * 13_474, b"5\r\nabcde\r\n" * 17_067])
-def test_chunks_that_hold_next_to_nothing_are_refused(server, chunks):
+def test_chunks_that_are_nearly_empty_are_refused(server, chunks):
     assert b"The chunks are too small." in answer_to(server, CHUNKED + chunks)
 
 
@@ -340,7 +340,7 @@ def test_a_body_in_small_chunks_is_read(server, chunks):
 
 @pytest.mark.parametrize("spaces", [b" " * 256, b" \t" * 128, (b" " * 100 + b"\r\n") * 3 + b" "])
 @pytest.mark.parametrize("ending", [b"", b"a", b"\x01"])
-def test_a_header_of_spaces_is_refused_before_it_is_matched(server, spaces, ending):
+def test_a_header_of_spaces_is_refused_before_the_regular_expression_runs(server, spaces, ending):
     answer = answer_to(server, b"GET /health HTTP/1.1\r\nConnection: close\r\nX:" + spaces + ending + b"\r\n\r\n")
     assert b" 400 Bad Request" in answer
     assert b"255 spaces in a row" in answer
@@ -354,7 +354,7 @@ def test_a_header_may_hold_spaces_and_be_folded(server):
 
 
 @pytest.mark.parametrize("line", [b"GET x://" + b"1" * 100 + b" x HTTP/1.1", b"GET", b"GET /health  HTTP/1.1"])
-def test_a_request_line_is_refused_before_it_is_matched(server, line):
+def test_a_bad_request_line_is_refused_before_the_regular_expression_runs(server, line):
     assert b"The request line must be" in answer_to(server, line + b"\r\n\r\n")
 
 
@@ -371,7 +371,7 @@ def test_a_request_line_may_hold_a_host_or_end_in_spaces_or_without_a_version(se
         b"GET http://[::1/health HTTP/1.1\r\nHost: a",
     ],
 )
-def test_a_length_or_an_address_that_is_none_is_answered(server, raw):
+def test_an_invalid_length_or_address_gets_an_answer(server, raw):
     assert b" 400 Bad Request" in answer_to(server, raw + b"\r\n\r\n")
 
 
@@ -381,7 +381,7 @@ def test_a_header_has_a_limit_of_bytes(server):
     assert b" 431 " in answer_to(server, start + b"a" * 16_000 + b"\r\n\r\n")
 
 
-def test_bodies_together_hold_no_more_memory_than_the_budget():
+def test_all_bodies_together_hold_no_more_memory_than_the_budget():
     budget, shed = BodyBudget(100), []
     first, second = (CappedBuffer(60, budget, lambda: shed.append("shed")) for _ in range(2))
     first.append(bytes(50))
@@ -402,7 +402,7 @@ def test_bodies_together_hold_no_more_memory_than_the_budget():
     assert budget._free_bytes == 100
 
 
-def test_a_body_beyond_the_common_budget_is_refused_as_overload(brightness_file):
+def test_a_body_beyond_the_shared_budget_is_refused_as_overload(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_MAX_UPLOAD_MB="1") as server:
         server.wait("/ready")
         body = requests.Request("POST", server.url, files={"image": bytes(1_000_000)}).prepare()
@@ -423,7 +423,7 @@ def test_a_body_beyond_the_common_budget_is_refused_as_overload(brightness_file)
         assert predict(server, encoded(phantom())).status_code == 200
 
 
-def test_the_log_is_one_json_object_a_line_and_names_nobody(brightness_file):
+def test_the_log_is_one_json_object_per_line_and_contains_no_names(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file)) as server:
         server.wait("/ready")
         files = {"image": ("PEREZ_JUAN.png", encoded(phantom()))}
@@ -447,7 +447,7 @@ def test_the_log_is_one_json_object_a_line_and_names_nobody(brightness_file):
     assert "PEREZ" not in printed
 
 
-def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
+def test_concurrent_clients_get_the_same_answers_as_one_after_another(server):
     images = [encoded(phantom(seed=seed)) for seed in range(4)]
     alone = [predict(server, image).json() for image in images]
     differences: list = []
@@ -468,7 +468,7 @@ def test_clients_at_once_get_the_answers_of_clients_in_turn(server):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc: needs Linux")
-def test_what_a_burst_of_uploads_took_is_given_back():
+def test_the_memory_of_a_burst_of_uploads_is_returned():
     code = """
 from pathlib import Path
 from web.server import trim_memory, limit_malloc_arenas

@@ -28,12 +28,12 @@ def one(client, image):
     return client.post("/predict", data={"image": (io.BytesIO(image), "a.png")}).json
 
 
-def test_a_batch_answers_in_order_what_each_image_alone_is_answered(client):
+def test_a_batch_gets_in_order_the_answers_that_its_images_get_alone(client):
     images = [film(brightness) for brightness in (250, 20, 128, 230)]
     assert batch(client, images).json == {"results": [one(client, image) for image in images]}
 
 
-def test_a_bad_image_harms_none_of_its_neighbours(client):
+def test_a_bad_image_does_not_affect_the_others_of_its_batch(client):
     images = [film(250), b"no image", film(250)[:60], b"", encoded(Image.new("L", (16, 16))), film(240)]
     response = batch(client, images, "?lang=en")
     assert response.status_code == 200
@@ -51,7 +51,7 @@ def test_a_bad_image_harms_none_of_its_neighbours(client):
     assert found[5]["predictedClass"] == "fractura"
 
 
-def test_a_fault_of_ours_in_one_image_harms_none_of_its_neighbours(config):
+def test_an_internal_error_in_one_image_does_not_affect_the_others_of_its_batch(config):
     from tests.conftest import brightness
 
     def fragile(images):
@@ -87,7 +87,7 @@ def test_a_batch_without_images_or_without_a_key_is_refused():
     assert broken.json["code"] == "malformed_request"
 
 
-def test_a_batch_larger_than_one_image_passes_the_real_server(shipped_server):
+def test_the_real_server_accepts_a_batch_larger_than_one_image_may_be(shipped_server):
     noise = np.random.default_rng(0).integers(0, 256, (3000, 3000), dtype=np.uint8)
     image = encoded(Image.fromarray(noise))  # 9 MB
     files = [("image", image)] * 4
@@ -102,14 +102,14 @@ def test_an_image_may_be_the_body_itself(client, media_type):
     assert answer.json == one(client, image)
 
 
-def test_a_body_is_recognised_by_its_bytes_not_by_its_type(client):
+def test_an_image_in_the_body_is_recognised_by_content_not_by_type(client):
     assert client.post("/predict", data=film(250), content_type="image/jpeg").json == one(client, film(250))
     assert client.post("/predict", data=b"text", content_type="image/png").json["code"] == "unsupported_image"
     assert client.post("/predict", data=b"", content_type="image/png").json["code"] == "empty_image"
     assert client.post("/predict", data=film(250), content_type="text/plain").json["code"] == "missing_image"
 
 
-def test_of_a_urlencoded_form_nothing_is_read(client):
+def test_a_urlencoded_form_is_not_read(client):
     body = io.BytesIO(b"image=%61" * 1_000)
     for path in ("/predict", "/predict/batch"):
         answer = client.post(path, input_stream=body, content_type="application/x-www-form-urlencoded")
@@ -117,7 +117,7 @@ def test_of_a_urlencoded_form_nothing_is_read(client):
     assert body.tell() == 0
 
 
-def test_a_body_of_its_own_has_the_limit_of_an_image():
+def test_a_raw_body_has_the_limit_of_one_image():
     client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.1"}), Service(make_classifier())).test_client()
     for size in (100_001, 200_000):
         answer = client.post("/predict", data=bytes(size), content_type="image/png")
@@ -161,7 +161,7 @@ def test_a_blank_image_is_counted_without_a_brightness(client):
     assert sample(text, "bone_brightness_count") == 0
 
 
-def test_a_phantom_through_metrics_of_the_real_server(shipped_server):
+def test_the_metrics_of_the_real_server_count_a_phantom(shipped_server):
     requests.post(shipped_server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
     text = requests.get(shipped_server.url + "/metrics", timeout=10).text
     assert "process_resident_memory_bytes" in text
@@ -178,6 +178,6 @@ def posted(body):
 
 @pytest.mark.parametrize("length", [1, 500, 65_400, 65_536, 66_536, 200_000])
 @pytest.mark.parametrize("content", [b"\r\n--", b"\r", b"--\r\n\n", b"\xff\xda\0"])
-def test_a_file_in_a_form_arrives_as_it_was_sent(length, content):
+def test_a_file_in_a_form_arrives_unchanged(length, content):
     body = (content * (length // len(content) + 1))[:length]
     assert one_image(posted(body), 10**6) == body
