@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 
 from config import LOGGER
 
-KEPT_LINES: Final = 10_000  # while nobody reads the log; the oldest go first
+MAX_PENDING_LINES: Final = 10_000  # while nobody reads the log; the oldest are dropped
 _FIELDS: Final = ("requestId", "method", "route", "status", "ms", "bytes", "outcome")
 
 
@@ -42,14 +42,14 @@ class TerminalFormatter(logging.Formatter):
 class LineHandler(logging.Handler):
     """Write each record as a line of its own to a stream, without making one thread wait for another.
 
-    `logging.StreamHandler` holds a lock while it writes. Under overload all threads came to stand in line for it, each
-    in turn for Python's own lock too, and refusals took seconds. Here whoever writes also writes what others add.
+    `logging.StreamHandler` holds a lock while it writes. Under overload all threads queued for it, each in turn for
+    the GIL too, and refusals took seconds. Here the thread that is writing also writes the lines that others add.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_PENDING_LINES)
         self._writing = threading.Lock()
 
     def createLock(self) -> None:  # noqa: N802 logging's name
@@ -79,7 +79,7 @@ class LineHandler(logging.Handler):
 
 
 def configure_logs(stream: IO[str]) -> None:
-    """Send this service's and the server's records to `stream`, as JSON where it is no terminal."""
+    """Send this service's and the server's records to `stream`, as JSON unless it is a terminal."""
     handler = LineHandler(stream)
     handler.setFormatter(TerminalFormatter() if stream.isatty() else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

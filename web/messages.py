@@ -1,4 +1,4 @@
-"""Error code -> status and sentence, in Spanish and English. Read by app.py alone."""
+"""Every sentence that a client reads, in Spanish and English; and the status of each error code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
@@ -44,32 +44,32 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     "method_not_allowed": ErrorMessage(
         405,
         "Esta ruta no admite ese método: usa {allowed}.",
-        "This route does not take that method: use {allowed}.",
+        "This route does not allow that method: use {allowed}.",
     ),
     "image_too_large": ErrorMessage(
         413,
         "El archivo pesa demasiado: el máximo son {limit_mb:g} MB.",
-        "The file is too large: the most is {limit_mb:g} MB.",
+        "The file is too large: the maximum is {limit_mb:g} MB.",
     ),
     "request_too_large": ErrorMessage(
         413,
         "La petición trae demasiado: envía menos imágenes, o más pequeñas, y ningún otro campo.",
-        "The request holds too much: send fewer images, or smaller ones, and no other fields.",
+        "The request contains too much: send fewer images, or smaller ones, and no other fields.",
     ),
     "too_many_pixels": ErrorMessage(
         413,
         "La imagen tiene demasiados píxeles: el máximo son {limit_megapixels:g} megapíxeles.",
-        "The image has too many pixels: the most is {limit_megapixels:g} megapixels.",
+        "The image has too many pixels: the maximum is {limit_megapixels:g} megapixels.",
     ),
     "unsupported_image": ErrorMessage(
         415,
         "El archivo no es una imagen de un formato admitido: envía {formats}.",
-        "The file is no image of an accepted format: send {formats}.",
+        "The file is not an image of an accepted format: send {formats}.",
     ),
     "unreadable_image": ErrorMessage(
         422,
         "La imagen está dañada o incompleta y no se puede leer: expórtala de nuevo y reenvíala.",
-        "The image is damaged or incomplete and cannot be read: export it again and send it anew.",
+        "The image is damaged or incomplete and cannot be decoded: export it again and send it again.",
     ),
     "image_too_small": ErrorMessage(
         422,
@@ -107,7 +107,7 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
     "modality": ErrorMessage(
         415,
         "El archivo DICOM es de la modalidad {modality}, que no es una radiografía: envía {accepted}.",
-        "The DICOM file is of the modality {modality}, which is no radiograph: send {accepted}.",
+        "The DICOM file is of the modality {modality}, which is not a radiograph: send {accepted}.",
     ),
     "unknown_modality": ErrorMessage(
         415,
@@ -117,17 +117,17 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
     "no_pixels": ErrorMessage(
         415,
         "El archivo DICOM no contiene ninguna imagen: envía el objeto que la contiene.",
-        "The DICOM file holds no image: send the object that holds it.",
+        "The DICOM file contains no image: send the object that contains it.",
     ),
     "encoding": ErrorMessage(
         415,
         "Los píxeles del archivo DICOM están codificados de un modo no admitido: expórtalo sin comprimir.",
-        "The pixels of the DICOM file are encoded in a way that is not accepted: export it uncompressed.",
+        "The pixels of the DICOM file use an encoding that is not supported: export it uncompressed.",
     ),
     "tiff_encoding": ErrorMessage(
         415,
         "Los píxeles del archivo TIFF están codificados de un modo no admitido: expórtalo como PNG.",
-        "The pixels of the TIFF file are encoded in a way that is not accepted: export it as PNG.",
+        "The pixels of the TIFF file use an encoding that is not supported: export it as PNG.",
     ),
 }
 
@@ -140,12 +140,12 @@ CAVEATS: Final[Mapping[bool, Mapping[Language, str]]] = {
     True: {
         "es": "El mapa muestra qué zonas hablan a favor de «{name}» para la red. No delimita una lesión y puede "
         "señalar mal: compruébalo siempre en la radiografía.",
-        "en": "The map shows which places speak for “{name}” to the network. It outlines no lesion and may point to "
-        "the wrong place: always check the radiograph itself.",
+        "en": "The map shows which regions support “{name}” for the network. It does not outline a lesion and may be "
+        "wrong: always check the radiograph itself.",
     },
     False: {
         "es": "No hay mapa: la imagen es uniforme y no se ha consultado a la red.",
-        "en": "There is no map: the image is one even surface and the network was not asked.",
+        "en": "There is no map: the image is uniform and the network was not run.",
     },
 }
 
@@ -161,12 +161,12 @@ def error_message(code: str, language: Language, facts: Mapping[str, object]) ->
 
 
 def caveat(class_name: str, language: Language, *, asked: bool) -> str:
-    """Return what must be said beside a heat map; `asked` tells whether the network was."""
+    """Return the caveat of a heat map; `asked` tells whether the network was run."""
     return CAVEATS[asked][language].format(name=class_name)
 
 
 def none_of_them(class_names: Sequence[str], language: Language) -> str:
-    """Return the sentence for an image that is of no known class, naming the classes."""
+    """Return the message for an image of none of the known classes, naming them."""
     names = _either(class_names, language)
     if language == "es":
         return f"La imagen no corresponde a ninguna de las clases conocidas ({names})."

@@ -1,4 +1,4 @@
-"""What an operator watches, as Prometheus text: requests, stages, queues, verdicts, drift, the model."""
+"""Metrics as Prometheus text: requests, stages, queues, verdicts, drift, the model."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -36,7 +36,7 @@ class Metrics:
         self._model = Info("bone_model", "The model that is loaded.", registry=registry)
         self._ready = Gauge("bone_ready", "1 once the model has been verified.", registry=registry)
         Gauge("bone_in_flight", "Images being worked on.", registry=registry).set_function(in_flight)
-        Gauge("bone_queue_depth", "Requests waiting for a place.", registry=registry).set_function(queue_depth)
+        Gauge("bone_queue_depth", "Requests waiting for a slot.", registry=registry).set_function(queue_depth)
 
     def count_request(self, route: str, status: int, code: str, seconds: float) -> None:
         """Count an answered request; `code` is that of an error, or empty."""
@@ -49,7 +49,7 @@ class Metrics:
             self._stages.labels(stage).observe(seconds)
 
     def count_verdict(self, outcome: str, confidence: float, brightness: float | None) -> None:
-        """Record a verdict; brightness is None for an image that the network was not shown."""
+        """Record a verdict; brightness is None for a blank image."""
         self._verdicts.labels(outcome).inc()
         self._confidence.observe(confidence)
         if brightness is not None:

@@ -46,7 +46,7 @@ def test_a_bad_image_does_not_affect_the_others_of_its_batch(client):
         "image_too_small",
         None,
     ]
-    assert found[1]["message"].startswith("The file is no image")
+    assert found[1]["message"].startswith("The file is not an image")
     assert found[1]["requestId"] == response.headers["X-Request-ID"]
     assert found[5]["predictedClass"] == "fractura"
 
