@@ -171,7 +171,7 @@ def test_no_header_names_the_server_software(server):
         ({"BONE_PORT": "none"}, "BONE_PORT is 'none'; it must be a whole number from 1 to 65,535."),
         ({"BONE_HOST": "256.0.0.1"}, "Cannot listen on 256.0.0.1 port"),
         ({"BONE_HOST": "a..b"}, "it is not a host name."),
-        ({"BONE_MODEL_PATH": "README.md"}, "README.md cannot be used: it is no HDF5 file"),
+        ({"BONE_MODEL_PATH": "README.md"}, "README.md cannot be used: it is not an HDF5 file"),
         ({"BONE_MODEL_PATH": "nowhere.h5"}, "nowhere.h5 cannot be used: there is no such file"),
     ],
 )
@@ -428,7 +428,8 @@ def test_the_log_is_one_json_object_per_line_and_contains_no_names(brightness_fi
         server.wait("/ready")
         files = {"image": ("PEREZ_JUAN.png", encoded(phantom()))}
         requests.post(server.url + "/predict", files=files, timeout=30)
-        server.end()
+        server.process.terminate()
+        server.process.wait(30)
         printed = server.output
     lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]  # TensorFlow's are not ours
     request = next(line for line in lines if line.get("route") == "/predict")
