@@ -28,8 +28,8 @@ _PHOTOMETRIC: Final = {
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell whether the bytes begin as a DICOM file does: a preamble of 128 bytes, then DICM."""
-    return data[128:132] == b"DICM"
+    """Tell whether the bytes begin as a DICOM file does; see `dicom_reading.find_start`."""
+    return dicom_reading.find_start(data) is not None
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:

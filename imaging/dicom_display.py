@@ -53,6 +53,7 @@ def _brightness(dataset: Any, bits: int, samples: NDArray[Any]) -> NDArray[np.ui
     stored = np.arange(2**bits, dtype=np.int64)
     if int(dataset.get("PixelRepresentation", 0)) == 1:
         stored[2 ** (bits - 1) :] -= 2**bits
+    padding = _padding(dataset, stored)
     values, white = _modality_values(dataset, stored)
     window = _window(dataset)
     if dataset.get("VOILUTSequence"):
@@ -63,10 +64,11 @@ def _brightness(dataset: Any, bits: int, samples: NDArray[Any]) -> NDArray[np.ui
     elif white:
         shares = values / white
     else:
-        shares = _unwindowed(stored, samples, bits)
+        shares = _unwindowed(stored, samples, bits, padding)
         shares = shares if values[1] >= values[0] else 1 - shares
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shares = 1 - shares
+    shares = np.where(padding, 0, shares)
     if not np.all(np.isfinite(shares)):
         raise ImageError("unreadable_image")
     return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
@@ -96,7 +98,10 @@ def _look_up(item: Any, values: NDArray[np.int64]) -> tuple[NDArray[np.float64],
 
 def _window(dataset: Any) -> tuple[float, float, str] | None:
     """Return centre, width and function of the first window; None if there is none or its width is invalid."""
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    try:
+        centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    except (ValueError, TypeError):  # not a number
+        return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if centre is None or width is None or not width >= (1 if function == "LINEAR" else 1e-6):
         return None
@@ -118,18 +123,33 @@ def _windowed(values: NDArray[np.float64], centre: float, width: float, function
     return np.clip((values - centre) / max(width, 1e-9) + 0.5, 0, 1)
 
 
-def _unwindowed(stored: NDArray[np.int64], samples: NDArray[Any], bits: int) -> NDArray[np.float64]:
+def _unwindowed(
+    stored: NDArray[np.int64], samples: NDArray[Any], bits: int, padding: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Return the share of white of each stored value if the file does not say how to show it.
 
     White is 2^b - 1 for the bits stored; where all 16 are, for the fewest usual bits that hold the largest sample,
-    since films of 10, 12 or 14 bits come that way. Samples below 0 have no such scale: smallest to largest.
+    since films of 10, 12 or 14 bits come that way. Samples below 0 have no such scale: smallest to largest. Padding
+    is not a sample.
     """
     sign = 2 ** (bits - 1) if stored[-1] < 0 else 0
     ordered = samples ^ sign if sign else samples  # without it, negative samples would come after the others
-    low, high = int(stored[ordered.min() ^ sign]), int(stored[ordered.max() ^ sign])
+    counted: Any = ~padding[samples] if padding.any() else True
+    edges = ordered.min(initial=2**bits - 1, where=counted), ordered.max(initial=0, where=counted)
+    low, high = (int(stored[edge ^ sign]) for edge in edges)
     if low < 0:
         return (stored - low) / max(high - low, 1)
     white = float(stored.max())
     if bits == 16:
-        white = float(white_of(high) or white)
+        white = min(white, float(white_of(high) or white))
     return stored / white
+
+
+def _padding(dataset: Any, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each stored value whether it fills what was not exposed, PS3.3 C.7.5.1.1.2."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None or not isinstance(value, int):
+        return np.zeros(len(stored), np.bool_)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    edges = [int(stored[edge % len(stored)]) for edge in (value, value if limit is None else limit)]
+    return (stored >= min(edges)) & (stored <= max(edges))

@@ -1,7 +1,7 @@
 """The pixels of a DICOM file -> the samples of its first frame."""
 
 import struct
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,16 @@ from imaging.dicom_reading import BIG_ENDIAN, JPEG, JPEG_2000, JPEG_LS, NATIVE, 
 from imaging.image import ImageError
 from imaging.limits import ROWS_AT_ONCE
 
-_DECODERS: Final = (  # of imagecodecs
-    dict.fromkeys(JPEG, "jpeg8_decode")
-    | dict.fromkeys(JPEG_LS, "jpegls_decode")
-    | dict.fromkeys(JPEG_2000, "jpeg2k_decode")
-)
-
 
 def first_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     """Decode the first frame: (height, width) of samples or (height, width, 3) of RGB."""
-    pixels = _native_frame(dataset, syntax) if syntax in NATIVE else _encapsulated_frame(dataset, syntax)
-    is_ybr = str(dataset.PhotometricInterpretation).startswith("YBR_FULL")
-    if is_ybr and _DECODERS.get(syntax) != "jpeg8_decode":  # libjpeg has converted it to RGB
-        return _rgb(pixels)
-    return pixels
+    if syntax in NATIVE:
+        return _as_rgb(dataset, _native_frame(dataset, syntax))
+    return _encapsulated_frame(dataset, syntax)
+
+
+def _as_rgb(dataset: Any, pixels: NDArray[Any]) -> NDArray[Any]:
+    return _rgb(pixels) if str(dataset.PhotometricInterpretation).startswith("YBR_FULL") else pixels
 
 
 def _rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -71,7 +67,9 @@ def _encapsulated_frame(dataset: Any, syntax: str) -> NDArray[Any]:
     if dataset.get_item("PixelData").length != 0xFFFFFFFF:  # its fragments were not counted while they were read
         raise ImageError("unreadable_image")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-    return _rle_frame(dataset, frame) if syntax == RLE else _compressed_frame(dataset, syntax, frame)
+    if syntax == RLE:
+        return _as_rgb(dataset, _rle_frame(dataset, frame))
+    return _compressed_frame(dataset, syntax, frame)
 
 
 def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
@@ -97,21 +95,33 @@ def _rle_frame(dataset: Any, frame: bytes) -> NDArray[Any]:
 
 def _compressed_frame(dataset: Any, syntax: str, frame: bytes) -> NDArray[Any]:
     """Decode a JPEG, JPEG-LS or JPEG 2000 frame; refuse, undecoded, one whose size differs from the header's."""
-    import imagecodecs  # noqa: PLC0415
-
-    is_jpeg = frame.startswith(jpeg.START)
-    if is_jpeg:
-        if not frame.rstrip(b"\0").endswith(b"\xff\xd9"):  # libjpeg fills what is missing with grey
-            raise ImageError("unreadable_image")
-        jpeg.check_header(frame)
-        jpeg.check_scans(jpeg.count_scans(frame), int(dataset.Rows) * int(dataset.Columns))
-    else:
+    height, width, components = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if syntax in JPEG_2000:
         frame = frame[frame.index(jpeg_2000.START) :]  # without the boxes of a .jp2, which some files contain
-    precision, *shape = jpeg.read_frame(frame) if is_jpeg else jpeg_2000.read_frame(frame)
-    stated = [int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)]
-    if shape != stated or precision > int(dataset.BitsAllocated):
+        found = jpeg_2000.read_frame(frame)
+    else:
+        frame = _whole_stream(frame, height * width)
+        found = jpeg.read_frame(frame)
+    is_as_stated = found[1:] == (height, width, components) and found.precision <= int(dataset.BitsAllocated)
+    if not is_as_stated or (syntax in JPEG_LS) != jpeg.is_ls(frame):
         raise ImageError("unreadable_image")
-    pixels = getattr(imagecodecs, _DECODERS[syntax])(frame)
-    if pixels.shape not in (tuple(shape), tuple(shape[:2])):
+    pixels = jpeg_2000.decode(frame) if syntax in JPEG_2000 else jpeg.decode(frame, _stored_colours(dataset, frame))
+    if pixels.shape != (height, width, 3)[: 2 if components == 1 else 3]:
         raise ImageError("unreadable_image")
-    return np.asarray(pixels)
+    is_rgb = syntax in JPEG and not jpeg.is_lossless(frame)  # libjpeg has converted it
+    return pixels if is_rgb else _as_rgb(dataset, pixels)
+
+
+def _whole_stream(frame: bytes, pixels: int) -> bytes:
+    """Return a JPEG or JPEG-LS stream without the padding behind it; refuse one that is too expensive to decode."""
+    jpeg.check_header(frame)
+    headers, end = jpeg.read_scans(frame)
+    jpeg.check_scans(len(headers), pixels)
+    return frame[:end]
+
+
+def _stored_colours(dataset: Any, frame: bytes) -> str | None:
+    """Return how a JPEG's colours are stored, as the header says, unless the stream itself does."""
+    if int(dataset.SamplesPerPixel) == 1 or jpeg.is_lossless(frame) or jpeg.states_colours(frame):
+        return None
+    return "RGB" if dataset.PhotometricInterpretation == "RGB" else "YCBCR"

@@ -5,16 +5,15 @@ Only the elements in _ELEMENTS are read, none of which is about the patient. Log
 
 import functools
 import logging
-import math
+import re
 import struct
 import warnings
 import zlib
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from imaging.image import ImageError
 from imaging.limits import (
-    MAX_CHARACTER_SET_BYTES,
     MAX_HEADER_BYTES,
     MAX_READS,
     MAX_SEQUENCE_READS,
@@ -23,8 +22,9 @@ from imaging.limits import (
     too_many_pixels,
 )
 
-IMPLICIT, BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-NATIVE: Final = (IMPLICIT, "1.2.840.10008.1.2.1", BIG_ENDIAN, _DEFLATED)
+IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+NATIVE: Final = (IMPLICIT, EXPLICIT, BIG_ENDIAN, _DEFLATED)
 RLE: Final = "1.2.840.10008.1.2.5"
 JPEG: Final = (
     "1.2.840.10008.1.2.4.50",  # baseline
@@ -37,13 +37,21 @@ JPEG_2000: Final = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")  # lossl
 _ELEMENTS: Final = (
     "TransferSyntaxUID Modality SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows"
     " Columns BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope ModalityLUTSequence"
-    " WindowCenter WindowWidth VOILUTFunction VOILUTSequence RedPaletteColorLookupTableDescriptor"
+    " WindowCenter WindowWidth VOILUTFunction VOILUTSequence PixelPaddingValue PixelPaddingRangeLimit"
+    " SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence RedPaletteColorLookupTableDescriptor"
     " GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData"
     " GreenPaletteColorLookupTableData BluePaletteColorLookupTableData PixelData".split()
 )
 _PIXELS: Final = 0x7FE00010
 _SEQUENCES: Final = ("ModalityLUTSequence", "VOILUTSequence")
+_GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # the frame's own count more
+_MACROS: Final = ("FrameVOILUTSequence", "PixelValueTransformationSequence")  # in an item of these
+_DECIMALS: Final = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 _BYTES: Final = (None, "OB", "OW", "OB or OW", "UN", "US")  # left as bytes by pydicom, or a US of 64 kB at most
+_META_LENGTH: Final = b"\x02\0\0\0UL\x04\0"  # the first element of group 2
+_BARE: Final = re.compile(rb"\x08\0[\0-\x18]\0")  # the first element of group 8, little endian
+_EXPLICIT: Final = re.compile(rb"....(AE|AS|CS|DA|DT|IS|LO|PN|SH|SQ|TM|UI|UL|US)", re.DOTALL)
+_UID_ROOT: Final = b"1.2.840.10008."
 _CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little and big endian
 
 
@@ -61,36 +69,63 @@ def _pydicom() -> Any:
 
 
 class _Source(BytesIO):
-    """A file in memory that limits the number of reads and records a read beyond its end."""
+    """A file in memory that limits the number of reads and records a read beyond its end.
+
+    The value of SpecificCharacterSet is read as blank: pydicom looks up each of its names while it reads, and no text
+    of a file is ever shown.
+    """
 
     def __init__(self, data: bytes, max_reads: int = MAX_READS) -> None:
         super().__init__(data)
+        self.is_implicit = False
         self._size = len(data)
         self._reads_left = max_reads
-        self._max_bytes: float = math.inf
+        self._header = b""  # of the character set, as far as it was read
         self._came_up_short = False
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._header = b""
+        return super().seek(offset, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads_left -= 1
-        if self._reads_left < 0 or (size or 0) > self._max_bytes:
+        if self._reads_left < 0:
             raise ImageError("unreadable_image")
         found = super().read(size)
-        self._max_bytes = math.inf
-        if size == 8 and found.startswith(_CHARACTER_SET):
-            self._limit_character_set(found)
         self._came_up_short |= 0 < len(found) < (size or 0)
+        if self._header:
+            return self._character_set(found)
+        if size == 8 and found.startswith(_CHARACTER_SET):
+            self._character_set(found)
         return found
 
-    def _limit_character_set(self, header: bytes) -> None:
-        """Refuse a SpecificCharacterSet that is too long: pydicom looks up each of its values while it reads."""
-        order = "<" if header.startswith(_CHARACTER_SET[0]) else ">"
-        is_short = header[4:6] == b"CS"
-        (length,) = (
-            struct.unpack_from(order + "H", header, 6) if is_short else struct.unpack_from(order + "I", header, 4)
-        )
-        if length > MAX_CHARACTER_SET_BYTES:
+    def _character_set(self, found: bytes) -> bytes:
+        """Return the next piece of the element: its header as it is, its value blank. Refuse a long one."""
+        if self._header and not self._states_long_length():
+            self._header = b""
+            return b" " * len(found)
+        self._header += found
+        length = None if self._states_long_length() else self._length()
+        if length is not None and length > MAX_VALUE_BYTES:
             raise ImageError("unreadable_image")
-        self._max_bytes = MAX_CHARACTER_SET_BYTES  # an implicit length can look like CS and a short length
+        if length == 0:
+            self._header = b""
+        return found
+
+    def _states_long_length(self) -> bool:
+        """Tell whether 4 bytes of the header, its length, are still to come."""
+        from pydicom.valuerep import EXPLICIT_VR_LENGTH_32  # noqa: PLC0415
+
+        return (
+            len(self._header) == 8
+            and not self.is_implicit
+            and self._header[4:6].decode("latin-1") in (EXPLICIT_VR_LENGTH_32)
+        )
+
+    def _length(self) -> int:
+        order: Literal["little", "big"] = "little" if self._header.startswith(_CHARACTER_SET[0]) else "big"
+        is_short = len(self._header) == 8 and not self.is_implicit and self._header[4:6].isalpha()
+        return int.from_bytes(self._header[6 if is_short else -4 :], order)
 
     @property
     def is_truncated(self) -> bool:
@@ -101,9 +136,7 @@ class _Source(BytesIO):
 def read(data: bytes, max_pixels: int) -> tuple[Any, str]:
     """Return the relevant elements, up to the pixels, and the transfer syntax. Pixels stay encoded."""
     source = _Source(data)
-    source.seek(132)
-    meta = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    syntax = str(meta.TransferSyntaxUID)
+    syntax = _transfer_syntax(data, source)
     if syntax not in (*NATIVE, RLE, *JPEG, *JPEG_LS, *JPEG_2000):
         raise ImageError("unsupported_image", reason="encoding")
     if syntax == _DEFLATED:
@@ -113,13 +146,40 @@ def read(data: bytes, max_pixels: int) -> tuple[Any, str]:
     if "PixelData" not in dataset and source.is_truncated:
         raise ImageError("unreadable_image")
     dataset.set_original_encoding(implicit, little)
+    _take_from_groups(dataset)
     return dataset, syntax
+
+
+def find_start(data: bytes) -> int | None:
+    """Return the offset of the first element; None where the bytes do not begin as a DICOM file does.
+
+    That is a preamble of 128 bytes and DICM; either or both may be missing. A bare data set begins with an element of
+    group 8 and soon names a UID of the standard.
+    """
+    if data.startswith(b"DICM", 128):
+        return 132
+    if data.startswith(b"DICM"):
+        return 4
+    if data.startswith(_META_LENGTH, 128):
+        return 128
+    is_bare = _BARE.match(data) and _UID_ROOT in data[:MAX_VALUE_BYTES]
+    return 0 if data.startswith(_META_LENGTH) or is_bare else None
+
+
+def _transfer_syntax(data: bytes, source: _Source) -> str:
+    """Return the transfer syntax that the meta information states, or that a bare data set shows."""
+    source.seek(find_start(data) or 0)
+    if source.tell() == 0 and _BARE.match(data):
+        return EXPLICIT if _EXPLICIT.match(data) else IMPLICIT
+    meta = _elements(source, implicit=False, little=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    return str(meta.TransferSyntaxUID)
 
 
 def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any = None) -> Any:
     pydicom = _pydicom()
     from pydicom.filereader import data_element_generator  # noqa: PLC0415
 
+    source.is_implicit = implicit
     tags = [pydicom.tag.Tag(name) for name in _ELEMENTS]
     found = {}
     for element in data_element_generator(source, implicit, little, stop_when, specific_tags=tags):
@@ -133,13 +193,17 @@ def _elements(source: _Source, *, implicit: bool, little: bool, stop_when: Any =
 
 
 def check_element(element: Any, name: str) -> Any:
-    """Return an element that pydicom may convert: its value is not too long, a sequence is read within a limit."""
+    """Return an element whose value pydicom may convert: no longer than its kind is, a sequence read with a limit."""
+    if name in _GROUPS:
+        return element
     if name in _SEQUENCES:
         return _sequence(element) if element.is_raw else element
     if name.endswith("Data"):
         _require_bytes(element, None if name == "PixelData" else MAX_TABLE_BYTES)
     elif not element.is_raw or len(element.value or b"") > MAX_VALUE_BYTES:
         raise ImageError("unreadable_image")
+    elif name in _DECIMALS:
+        return element._replace(value=(element.value or b"").replace(b",", b"."))
     return element
 
 
@@ -155,8 +219,33 @@ def _sequence(element: Any) -> Any:
 
     data = element.value or b""
     source = _Source(data, MAX_SEQUENCE_READS)
-    items = read_sequence(source, element.is_implicit_VR, element.is_little_endian, len(data), "iso8859")
+    is_implicit = element.is_implicit_VR or element.VR == "UN"
+    source.is_implicit = is_implicit
+    items = read_sequence(source, is_implicit, element.is_little_endian, len(data), "iso8859")
     return _pydicom().dataelem.DataElement(element.tag, "SQ", items)
+
+
+def _take_from_groups(dataset: Any) -> None:
+    """Let the window and rescale that the functional groups state for the first frame count for the data set."""
+    for group in _GROUPS:
+        frame = _first_item(dataset, group)
+        for macro in _MACROS:
+            stated = _first_item(frame, macro)
+            for name in (*_DECIMALS, "VOILUTFunction"):
+                if name in stated:
+                    dataset[name] = check_element(stated.get_item(name), name)
+
+
+def _first_item(dataset: Any, name: str) -> Any:
+    """Return the first item of a sequence, the only one that is read where the file states its length; else nothing."""
+    if name not in dataset:
+        return {}
+    element = dataset.get_item(name)
+    if element.is_raw:
+        data, order = element.value or b"", "<" if element.is_little_endian else ">"
+        length = struct.unpack_from(order + "L", data, 4)[0] if len(data) >= 8 else 0
+        element = _sequence(element if length == 0xFFFFFFFF else element._replace(value=data[: 8 + length]))
+    return next(iter(element.value), {})
 
 
 def _inflate(data: bytes, max_pixels: int) -> bytes:

@@ -1,12 +1,14 @@
-"""JPEG and JPEG-LS streams, in a file, in a TIFF or in DICOM: their header and what they cost to decode."""
+"""JPEG and JPEG-LS streams, in a file, in a TIFF or in DICOM: what they cost to decode, and whether they are whole."""
 
 import itertools
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imaging.image import ImageError
 from imaging.limits import (
@@ -19,16 +21,19 @@ from imaging.limits import (
     MAX_SCANS,
 )
 
-START: Final = b"\xff\xd8"
-_DQT, _SOS, _APP1, _APP13, _FILL = 0xDB, 0xDA, 0xE1, 0xED, 0xFF
+START, END = b"\xff\xd8", b"\xff\xd9"
+TAIL_BYTES: Final = 16
+_DQT, _APP0, _APP1, _APP13, _APP14, _FILL = 0xDB, 0xE0, 0xE1, 0xED, 0xEE, 0xFF
+_SOF3, _SOF55, _SOS, _EOI = 0xC3, 0xF7, 0xDA, 0xD9  # lossless, JPEG-LS, start of scan, end of image
 _NO_LENGTH: Final = (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xF7), *range(0xF9, 0xFE))  # markers that stand alone
-_FRAMES: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xD0), 0xF7)  # starts of frame
+_FRAMES: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xD0), _SOF55)  # starts of frame
 _ARITHMETIC: Final = range(0xC9, 0xD0)
 _BEFORE_FRAME: Final = (0xC4, _DQT, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE, _FILL)
+_NEXT_MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")  # of what was coded: not stuffed, not a restart
 
 
 class Segment(NamedTuple):
-    """A marker before the first scan: its second byte, its offset in the stream and the length that it claims."""
+    """A marker: its second byte, its offset in the stream and the length that it claims."""
 
     marker: int
     offset: int
@@ -45,17 +50,43 @@ class Frame(NamedTuple):
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments before the first scan, stepping as libjpeg and Pillow do; a fill byte counts as one."""
+    """Yield the segments up to the first start of scan, stepping as Pillow does; a fill byte counts as one."""
     offset = 2
-    while data[offset : offset + 1] == b"\xff" and data[offset + 1 : offset + 2] not in (b"", b"\xda"):
-        segment = Segment(data[offset + 1], offset, int.from_bytes(data[offset + 2 : offset + 4]))
+    while data[offset : offset + 1] == b"\xff" and len(data) > offset + 1:
+        segment = _segment_at(data, offset)
         yield segment
+        if segment.marker == _SOS:
+            return
         if segment.marker == _FILL:
             offset += 1
         elif segment.marker in _NO_LENGTH:
             offset += 2
         else:
             offset += 2 + max(2, segment.length)
+
+
+def _segment_at(data: bytes, offset: int) -> Segment:
+    return Segment(data[offset + 1], offset, int.from_bytes(data[offset + 2 : offset + 4]))
+
+
+def read_scans(data: bytes) -> tuple[list[bytes], int]:
+    """Return the header of each scan and the offset behind the marker that ends the image.
+
+    What follows that marker is padding. Raise ImageError where there is none, or far too many segments.
+    """
+    headers: list[bytes] = []
+    segment = next((found for found in segments(data) if found.marker == _SOS), None)
+    for _ in range(MAX_JPEG_SEGMENTS):
+        if segment is None:
+            break
+        if segment.marker == _EOI:
+            return headers, segment.offset + 2
+        body = data[segment.offset + 4 : segment.offset + 2 + segment.length]
+        if segment.marker == _SOS:
+            headers.append(body)
+        marker = _NEXT_MARKER.search(data, segment.offset + 2 + segment.length)
+        segment = _segment_at(data, marker.start()) if marker else None
+    raise ImageError("unreadable_image")
 
 
 def check_header(data: bytes) -> None:
@@ -79,6 +110,12 @@ def check_header(data: bytes) -> None:
         raise ImageError("unreadable_image")
 
 
+def find_frame(data: bytes) -> Segment | None:
+    """Return the start of frame."""
+    found = itertools.islice(segments(data), MAX_JPEG_SEGMENTS)
+    return next((segment for segment in found if segment.marker in _FRAMES), None)
+
+
 def read_frame(data: bytes) -> Frame:
     """Read the start of frame of a JPEG or JPEG-LS stream.
 
@@ -91,6 +128,100 @@ def read_frame(data: bytes) -> Frame:
         if segment.marker not in _BEFORE_FRAME:
             break
     raise ImageError("unreadable_image")
+
+
+def is_arithmetic(data: bytes) -> bool:
+    """Tell whether a stream is coded in a way that takes seconds to decode and that no radiograph has."""
+    frame = find_frame(data)
+    return frame is not None and frame.marker in _ARITHMETIC
+
+
+def is_ls(data: bytes) -> bool:
+    """Tell whether a stream is JPEG-LS."""
+    frame = find_frame(data)
+    return frame is not None and frame.marker == _SOF55
+
+
+def is_lossless(data: bytes) -> bool:
+    """Tell whether a stream is lossless JPEG, whose colours libjpeg leaves as they are."""
+    frame = find_frame(data)
+    return frame is not None and frame.marker == _SOF3
+
+
+def is_deep(data: bytes) -> bool:
+    """Tell whether a stream is lossless or of more than 8 bits a sample, which Pillow does not decode."""
+    frame = find_frame(data)
+    return frame is not None and (frame.marker in (_SOF3, _SOF55) or data[frame.offset + 4] != 8)
+
+
+def states_colours(data: bytes) -> bool:
+    """Tell whether a stream itself says how its three components are stored: Adobe's marker, JFIF's, or their names."""
+    for segment in itertools.islice(segments(data), MAX_JPEG_SEGMENTS):
+        body = data[segment.offset + 4 : segment.offset + 2 + segment.length]
+        if (segment.marker, body[:4]) in ((_APP0, b"JFIF"), (_APP14, b"Adob")):
+            return True
+        if segment.marker in _FRAMES:
+            return body[6::3] == b"RGB"
+    return False
+
+
+def check_all_scans(data: bytes, headers: list[bytes]) -> None:
+    """Refuse a stream whose scans leave out coefficients, or bits of them. Raise ImageError: unreadable_image.
+
+    Each scan brings the coefficients from one to another, to a bit of a certain weight; see ISO 10918-1, G.1.1.1.
+    """
+    frame = find_frame(data)
+    if frame is None:
+        raise ImageError("unreadable_image")
+    components = data[frame.offset + 10 : frame.offset + 2 + frame.length : 3]
+    missing = {component: np.full(64, 255) for component in components}
+    for header in headers:
+        named, (first, last, bits) = header[1 : 2 * header[0] : 2], header[2 * header[0] + 1 :][:3]
+        for component in named:
+            missing[component][first : last + 1] = bits & 15
+    if any(left.any() for left in missing.values()):
+        raise ImageError("unreadable_image")
+
+
+def decode(stream: bytes, colours: str | None = None) -> NDArray[Any]:
+    """Decode a stream that ends with its marker: (height, width) or (height, width, 3) of RGB, unsigned.
+
+    `colours` says how three components are stored: "RGB" or "YCBCR"; None leaves that to libjpeg. Raise ImageError
+    where part of the pixels is missing: libjpeg fills it in.
+    """
+    import imagecodecs  # noqa: PLC0415 where such a stream comes
+
+    if is_ls(stream):
+        return np.asarray(imagecodecs.jpegls_decode(stream))
+    options: dict[str, Any] = {"colorspace": colours, "outcolorspace": "RGB"} if colours else {}
+    pixels = np.asarray(imagecodecs.jpeg8_decode(stream, **options))
+    check_zeros(stream, pixels[-2:])
+    if is_flat(pixels[-2:]):  # as what libjpeg fills in is
+        tail = bytes(byte ^ 0x54 if byte ^ 0x54 != 0xFF else 0 for byte in stream[-TAIL_BYTES - 2 : -2])
+        _check_end(pixels, imagecodecs.jpeg8_decode(stream[: -TAIL_BYTES - 2] + tail + END, **options))
+    return pixels
+
+
+def check_zeros(stream: bytes, last_rows: NDArray[Any]) -> None:
+    """Refuse pixels whose stream ends in zeros that do not stand for an even surface. Raise ImageError."""
+    if not any(stream[-2 * TAIL_BYTES - 2 : -2]) and not is_flat(last_rows):
+        raise ImageError("unreadable_image")
+
+
+def is_flat(rows: NDArray[Any]) -> bool:
+    """Tell whether the last row is of one value, or the same as the row above it."""
+    return bool(np.all(rows[-1] == rows[-1][:1]) or np.array_equal(rows[-1], rows[0]))
+
+
+def _check_end(pixels: NDArray[Any], altered: NDArray[Any]) -> None:
+    """Refuse pixels unless the last bytes of the stream, when altered, change the end of the image and only that.
+
+    Those bytes hold 64 blocks of 8 x 8 pixels at most.
+    """
+    height, width = pixels.shape[:2]
+    changed = np.flatnonzero(np.any(pixels != altered, axis=tuple(range(1, pixels.ndim))))
+    if not changed.size or changed[0] < height - 24 - 4096 // width or changed[-1] < height - 16:
+        raise ImageError("unreadable_image")
 
 
 def count_scans(data: bytes | memoryview) -> int:

@@ -3,8 +3,12 @@
 import math
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from config import available_cores
 from imaging.image import ImageError
 from imaging.jpeg import Frame
 from imaging.limits import MAX_CODE_BLOCKS, MAX_JPEG_2000_SEGMENTS, MAX_LAYERS, MAX_TILES
@@ -29,6 +33,13 @@ def read_frame(stream: bytes) -> Frame:
     ):
         raise ImageError("unreadable_image")
     return Frame((precision & 0x7F) + 1, height, width, components)
+
+
+def decode(stream: bytes) -> NDArray[Any]:
+    """Decode a stream on all cores: (height, width) or (height, width, 3), of the type that it states."""
+    import imagecodecs  # noqa: PLC0415 where such a stream comes
+
+    return np.asarray(imagecodecs.jpeg2k_decode(stream, numthreads=available_cores()))
 
 
 def _coding_styles(stream: bytes, components: int) -> Iterator[tuple[int, bytes]]:

@@ -98,6 +98,43 @@ def longer(pixels):
     return rewritten(dicom_file(pixels), pixels.tobytes() + bytes(10))
 
 
+def stated(name, **elements):
+    """Return a sequence of functional groups whose one item holds one macro that states the elements."""
+    from pydicom import Dataset
+
+    group, macro = Dataset(), Dataset()
+    for element_name, value in elements.items():
+        setattr(macro, element_name, value)
+    setattr(group, name, [macro])
+    return [group]
+
+
+def comma(data, written, value):
+    """Return a file with a decimal comma where pydicom would write none."""
+    assert data.count(written) == 1
+    return data.replace(written, value)
+
+
+def padded(samples, value, **elements):
+    """Return a file whose first columns are padding."""
+    samples = samples.copy()
+    samples[:, :8] = value
+    return dicom_file(samples, PixelPaddingValue=elements.pop("padding", value), **elements)
+
+
+def unmarked_rgb(pixels):
+    """Return a JPEG whose components are red, green and blue, and that says so nowhere."""
+    data = imagecodecs.jpeg8_encode(pixels, level=98, colorspace="RGB", outcolorspace="RGB", subsampling="444")
+    start = data.index(b"\xff\xee")
+    data = data[:start] + data[start + 16 :]
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        segment = bytearray(data[data.index(marker) :])
+        segment[first : first + 3 * step : step] = b"\1\2\3"
+        data = data[: data.index(marker)] + bytes(segment)
+    return data
+
+
+NO_PADDING = np.where(np.arange(64) < 8, 0, RAMP)
 EXPLICIT, IMPLICIT = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian
 BIG, DEFLATED = uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian
 J2K, JLS, SV1 = uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1
@@ -160,6 +197,70 @@ KNOWN = {
     "a VOI LUT goes before a window": (
         dicom_file(WIDE, VOILUTSequence=[IDENTITY], WindowCenter=9, WindowWidth=9, **TWELVE),
         RAMP,
+    ),
+    "a window with a decimal comma": (
+        comma(dicom_file(WIDE, WindowCenter="1000.5", WindowWidth="500.2", **TWELVE), b"1000.5", b"1000,5"),
+        windowed(1000.5, 500.2),
+    ),
+    "a rescale with a decimal comma": (
+        comma(dicom_file(WIDE, RescaleSlope="0.5", WindowCenter=500, WindowWidth=250, **TWELVE), b"0.5 ", b"0,5 "),
+        windowed(500, 250, WIDE / 2),
+    ),
+    "a window that is not a number": (
+        comma(dicom_file(WIDE, WindowCenter="1234.5", WindowWidth="500", **TWELVE), b"1234.5", b"so-so "),
+        RAMP,
+    ),
+    "a window for all frames": (
+        dicom_file(
+            WIDE,
+            SharedFunctionalGroupsSequence=stated("FrameVOILUTSequence", WindowCenter=1000, WindowWidth=500),
+            **TWELVE,
+        ),
+        windowed(1000, 500),
+    ),
+    "a window for each frame goes before one for all": (
+        dicom_file(
+            WIDE,
+            SharedFunctionalGroupsSequence=stated("FrameVOILUTSequence", WindowCenter=9, WindowWidth=9),
+            PerFrameFunctionalGroupsSequence=stated("FrameVOILUTSequence", WindowCenter=1000, WindowWidth=500)
+            + stated("FrameVOILUTSequence", WindowCenter=9, WindowWidth=9) * 900,
+            **TWELVE,
+        ),
+        windowed(1000, 500),
+    ),
+    "a rescale for all frames, implicit": (
+        dicom_file(
+            WIDE,
+            IMPLICIT,
+            SharedFunctionalGroupsSequence=stated(
+                "PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=7
+            ),
+            WindowCenter=1000,
+            WindowWidth=500,
+            **TWELVE,
+        ),
+        windowed(1000, 500, 2.0 * WIDE + 7),
+    ),
+    "padding above the samples": (padded(WIDE, 65535), NO_PADDING),
+    "padding far below the samples": (padded(BELOW, -32768), NO_PADDING),
+    "padding of a range": (padded(WIDE, 60000, padding=50000, PixelPaddingRangeLimit=65535), NO_PADDING),
+    "padding of an inverted film": (
+        padded(4095 - WIDE, 4095, padding=4095, PhotometricInterpretation="MONOCHROME1", **TWELVE),
+        NO_PADDING,
+    ),
+    "padding within a window": (
+        padded(WIDE, 1000, WindowCenter=1000, WindowWidth=500, **TWELVE),
+        np.where((np.arange(64) < 8) | (WIDE == 1000), 0, windowed(1000, 500)),
+    ),
+    "nothing but padding": (dicom_file(WIDE * 0 + 9, PixelPaddingValue=9), RAMP * 0),
+    "JPEG, RGB that says so nowhere": (
+        encapsulated(unmarked_rgb(COLOUR), uid.JPEGBaseline8Bit, COLOUR, PhotometricInterpretation="RGB"),
+        COLOUR,
+    ),
+    "JPEG lossless, RGB": (encapsulated(lossless(COLOUR, 8), SV1, COLOUR), COLOUR),
+    "JPEG lossless, YBR": (
+        encapsulated(lossless(YBR, 8), SV1, COLOUR, PhotometricInterpretation="YBR_FULL"),
+        COLOUR,
     ),
     "a modality LUT": (
         dicom_file(WIDE, ModalityLUTSequence=[look_up_table(4095 - np.arange(4096), 0, 12)], **TWELVE),
@@ -234,7 +335,8 @@ KNOWN = {
     "JPEG 2000 in a .jp2": (encapsulated(jpeg_2000(RAMP, codecformat="jp2"), J2K, RAMP), RAMP),
     "JPEG 2000, RGB": (encapsulated(jpeg_2000(COLOUR), J2K, COLOUR, PhotometricInterpretation="YBR_RCT"), COLOUR),
 }
-LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR")
+LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR", "JPEG, RGB that says so nowhere")
+LOSSY += ("JPEG lossless, YBR",)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -253,6 +355,101 @@ def test_pixels_that_state_no_representation_in_an_explicit_file_are_taken():
     data = KNOWN["JPEG"][0].replace(b"\x10\0OB\0\0\xff\xff\xff\xff", b"\x10\0\xff\xff\xff\xff")
     assert data != KNOWN["JPEG"][0]
     assert decode(data, LIMIT)[0].size == (64, 48)
+
+
+STREAMS = ("JPEG", "JPEG of 12 bits", "JPEG lossless", "JPEG lossless of 12 bits", "JPEG-LS", "JPEG-LS of 12 bits")
+
+
+def frame_of(name):
+    """Return a compressed frame of KNOWN, its transfer syntax and what else its file needs."""
+    from pydicom.encaps import get_frame
+
+    dataset = read(KNOWN[name][0])
+    more = TWELVE if dataset.BitsStored == 12 else {}
+    shape = WIDE if dataset.BitsAllocated == 16 else RAMP
+    return get_frame(dataset.PixelData, 0, number_of_frames=1), str(dataset.file_meta.TransferSyntaxUID), shape, more
+
+
+@pytest.mark.parametrize("padding", [b"\0", b"\xff" * 3, b"\0" * 100, b"\xff\xd9", b"\xff\xda junk", bytes(range(256))])
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_follows_the_end_of_a_stream_is_padding(name, padding):
+    frame, syntax, shape, more = frame_of(name)
+    image, _ = decode(encapsulated(frame.rstrip(b"\0") + padding, syntax, shape, **more), LIMIT)
+    assert np.max(np.abs(np.asarray(image).astype(int) - RAMP)) <= 4
+
+
+FILM = np.asarray(phantom(size=(400, 320)))
+FILM_12 = (FILM.astype(np.uint16) * 16 + np.random.default_rng(0).integers(0, 16, FILM.shape)).astype(np.uint16)
+HALVED = {
+    "JPEG": (jpeg_of(FILM), uid.JPEGBaseline8Bit, FILM, {}),
+    "JPEG, optimised": (jpeg_of(FILM, optimize=True), uid.JPEGBaseline8Bit, FILM, {}),
+    "JPEG, RGB": (
+        jpeg_of(np.stack([FILM, 255 - FILM, FILM // 2], axis=2)),
+        uid.JPEGBaseline8Bit,
+        np.stack([FILM] * 3, axis=2),
+        {"PhotometricInterpretation": "YBR_FULL_422"},
+    ),
+    "JPEG of 12 bits": (
+        imagecodecs.jpeg8_encode(FILM_12, level=95, bitspersample=12),
+        uid.JPEGExtended12Bit,
+        FILM_12,
+        TWELVE,
+    ),
+    **{
+        f"JPEG lossless, predictor {predictor}": (
+            imagecodecs.jpeg8_encode(FILM_12, lossless=True, bitspersample=12, predictor=predictor),
+            uid.JPEGLossless,
+            FILM_12,
+            TWELVE,
+        )
+        for predictor in range(1, 8)
+    },
+    "JPEG-LS": (imagecodecs.jpegls_encode(FILM_12), JLS, FILM_12, TWELVE),
+}
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_a_whole_frame_is_shown(name):
+    frame, syntax, pixels, more = HALVED[name]
+    assert decode(encapsulated(frame, syntax, pixels, **more), LIMIT)[0].size == (320, 400)
+
+
+@pytest.mark.parametrize("name", HALVED)
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("fill", [b"", b"\0"])
+def test_a_frame_of_which_part_is_missing_is_refused_whatever_closes_it(name, share, fill):
+    frame, syntax, pixels, more = HALVED[name]
+    kept = int(len(frame) * share)
+    half = frame[:kept].rstrip(b"\xff") + fill * (len(frame) - kept) + b"\xff\xd9"
+    assert refusal(encapsulated(half, syntax, pixels, **more))[0] == "unreadable_image"
+
+
+def test_a_black_border_is_no_sign_of_missing_pixels():
+    film = FILM.copy()
+    film[250:] = 0
+    for frame, syntax in (
+        (jpeg_of(film), uid.JPEGBaseline8Bit),
+        (jpeg_of(film, optimize=True), uid.JPEGBaseline8Bit),
+        (lossless(film, 8), SV1),
+    ):
+        image, _ = decode(encapsulated(frame, syntax, film), LIMIT)
+        assert np.max(np.abs(np.asarray(image)[260:].astype(int))) <= 2
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG, DEFLATED])
+@pytest.mark.parametrize("name", ["DICM alone", "the preamble alone", "neither"])
+def test_a_file_may_lack_its_preamble(name, syntax):
+    data = dicom_file(WIDE, syntax, **TWELVE)
+    cut = {"DICM alone": data[128:], "the preamble alone": data[:128] + data[132:], "neither": data[132:]}[name]
+    assert np.max(np.abs(np.asarray(decode(cut, LIMIT)[0]).astype(int) - RAMP)) <= 1
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_a_bare_data_set_is_read_where_it_is_unmistakable(syntax):
+    data = dicom_file(WIDE, syntax, **TWELVE)
+    bare = data[data.index(b"\x08\0\x16\0") :]
+    assert np.max(np.abs(np.asarray(decode(bare, LIMIT)[0]).astype(int) - RAMP)) <= 1
+    assert not is_dicom(bare.replace(b"1.2.840.10008.", b"1.2.841.10008."))
 
 
 def test_planes_are_put_together():
@@ -368,7 +565,7 @@ def element(tag, representation, value, undefined=False):
     length = 2**32 - 1 if undefined else len(value)
     if representation is None:
         return struct.pack("<HHI", *tag, length) + value
-    if representation in ("OB", "OW", "SQ", "UC"):
+    if representation in ("OB", "OW", "SQ", "UC", "UN"):
         return struct.pack("<HH2sHI", *tag, representation.encode(), 0, length) + value
     return struct.pack("<HH2sH", *tag, representation.encode(), length) + value
 
@@ -609,9 +806,8 @@ def test_endless_fragments_are_not_put_together():
 @pytest.mark.parametrize(
     "more",
     [
-        LONG_SET,
-        element(CHARACTER_SET, "UC", b"X\\" * 40),
-        element(UNKNOWN, "SQ", item_of(LONG_SET) + END_OF_SEQUENCE, undefined=True),
+        element(CHARACTER_SET, "CS", b"X\\" * 600),
+        element(UNKNOWN, "SQ", item_of(element(CHARACTER_SET, "CS", b"X\\" * 600)) + END_OF_SEQUENCE, undefined=True),
         element((0x0028, 0x1050), "DS", LONG),
         element((0x0028, 0x1053), "DS", LONG),
         element((0x0028, 0x0008), "IS", LONG),
@@ -643,6 +839,30 @@ def test_ordinary_character_sets_are_taken(name):
     explicit = before_the_pixels(element(CHARACTER_SET, "CS", name))
     implicit = before_the_pixels(element(CHARACTER_SET, None, name), dicom_file(RAMP, IMPLICIT))
     assert [decode(data, LIMIT)[0].size for data in (explicit, implicit)] == [(64, 48)] * 2
+
+
+FIVE_SETS = b"ISO 2022 IR 6\\ISO 2022 IR 13\\ISO 2022 IR 87\\ISO 2022 IR 149\\ISO 2022 IR 58".ljust(76)
+
+
+@pytest.mark.parametrize("name", [FIVE_SETS, b"", b"NO SUCH SET ", b"X\\" * 40])
+@pytest.mark.parametrize("representation", ["CS", "UN", "UC", "LO", None])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_character_set_of_any_length_and_representation_is_never_looked_up(
+    monkeypatch, name, representation, is_nested
+):
+    looked_up = []
+    monkeypatch.setattr("pydicom.filereader.convert_encodings", lambda names: looked_up.append(names) or ["iso8859"])
+    more = element(CHARACTER_SET, representation, name)
+    if is_nested:
+        kind = "SQ" if representation else None
+        more = element(UNKNOWN if kind else VOI_LUT, kind, item_of(more) + END_OF_SEQUENCE, undefined=True)
+    data = dicom_file(RAMP, EXPLICIT if representation else IMPLICIT)
+    if not is_nested:
+        assert np.array_equal(np.asarray(decode(before_the_pixels(more, data), LIMIT)[0]), RAMP)
+    else:
+        with suppress(ImageError):  # an item of a VOI LUT without a table
+            decode(before_the_pixels(more, data), LIMIT)
+    assert set(looked_up) <= {""}
 
 
 @pytest.mark.parametrize(
@@ -796,7 +1016,7 @@ def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bit
     for _ in range(20):
         samples = random.integers(0, 2**bits, (3, 5), dtype=np.uint16)
         low, high = stored[samples].min(), stored[samples].max()
-        shares = dicom_display._unwindowed(stored, samples, bits)
+        shares = dicom_display._unwindowed(stored, samples, bits, np.zeros(2**bits, bool))
         if low < 0:
             assert np.array_equal(shares, (stored - low) / max(high - low, 1))
         else:
