@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ SIZES: Final = frozenset(
 )
 CHILD_MEMORY_BYTES: Final = 4_000_000_000
 ATTRIBUTE_PREFIX: Final = "bone_"
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 REFUSED: Final = 3  # exit code
 
 LAYERS: Final = frozenset(
@@ -51,7 +53,19 @@ LAYERS: Final = frozenset(
     TimeDistributed
     """.split()
 )
-KERAS_3_OPERATIONS: Final = frozenset({"TrueDivide", "Divide", "GetItem"})
+OTHER_LAYERS: Final = frozenset(  # of Keras; a name on neither list is a custom layer
+    """
+    Conv1DTranspose Conv3D Conv3DTranspose DepthwiseConv1D SeparableConv1D ConvLSTM1D ConvLSTM2D ConvLSTM3D
+    RNN LSTM LSTMCell GRU GRUCell SimpleRNN SimpleRNNCell StackedRNNCells Bidirectional Embedding Masking
+    MaxPooling1D MaxPooling3D AveragePooling1D AveragePooling3D GlobalMaxPooling3D GlobalAveragePooling3D
+    ZeroPadding1D ZeroPadding3D Cropping1D Cropping3D UpSampling1D UpSampling3D SpatialDropout1D SpatialDropout3D
+    GroupedQueryAttention SpectralNormalization Identity Discretization CategoryEncoding Hashing HashedCrossing
+    StringLookup IntegerLookup TextVectorization MelSpectrogram STFTSpectrogram TFSMLayer TorchModuleWrapper JaxLayer
+    FlaxLayer TensorFlowOpLayer ClassMethod
+    """.split()
+)
+RUNS_CODE: Final = frozenset({"Lambda", "__lambda__"})
+KERAS_3_OPERATIONS: Final = frozenset({"TrueDivide", "Divide", "GetItem", "Stack", "Cast"})
 PARTS: Final = frozenset(
     """
     Zeros Ones Constant Identity Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling
@@ -117,8 +131,17 @@ def check_name_and_size(path: Path) -> None:
     """Refuse what is not an HDF5 file under the name of one: Keras would read a `.keras` as a zip. Raise ModelError."""
     _require(path.is_file(), "there is no such file; put a Keras .h5 there or set BONE_MODEL_PATH.")
     _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
+    _require(not _is_lfs_pointer(path), "it is a Git LFS pointer, not the model; fetch the model with git lfs pull.")
+    _require(
+        not zipfile.is_zipfile(path) or h5py.is_hdf5(path), "it is a .keras archive; save the model as .h5 instead."
+    )
     _require(h5py.is_hdf5(path), "it is not an HDF5 file; save the model with model.save('name.h5').")
     _require(path.suffix.lower() in SUFFIXES, "it is an HDF5 file, so its name must end in .h5 or .hdf5; rename it.")
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def sha256_of(path: Path) -> str:
@@ -205,26 +228,37 @@ def _dictionaries(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_class(name: Any, part: dict[str, Any]) -> None:
-    if isinstance(name, str) and name in KERAS_2_OPERATIONS:
-        inner = part.get("config")
-        function = inner.get("function") if isinstance(inner, dict) else None
-        _require(
-            isinstance(function, str) and function in KERAS_2_OPERATIONS[name],
-            f"it runs the TensorFlow function {function!r}; only +, -, *, / and slices are accepted.",
-        )
+    _require(isinstance(name, str), f"it holds {name!r} where the name of a layer belongs.")
+    if name in KERAS_2_OPERATIONS:
+        _check_function(name, part)
         return
-    _require(
-        not (isinstance(name, str) and name in KERAS_3_OPERATIONS),
-        "it computes with operators between its layers, which Keras 3 cannot load from a .h5; use a Rescaling layer.",
-    )
-    _require(
-        isinstance(name, str) and name in LAYERS | PARTS,
-        f"it holds {name!r}, which may run code of its own; only the usual layers of Keras are accepted.",
-    )
+    if name not in LAYERS | PARTS:
+        raise ModelError(_why_refused(name))
     registered = part.get("registered_name")
     _require(
         registered is None or registered == name,
-        f"it holds the custom object {registered!r}; only the usual layers of Keras are accepted.",
+        f"it holds the custom object {registered!r}, which Keras cannot load without its code; use the usual layers.",
+    )
+
+
+def _check_function(name: str, part: dict[str, Any]) -> None:
+    inner = part.get("config")
+    function = inner.get("function") if isinstance(inner, dict) else None
+    _require(
+        isinstance(function, str) and function in KERAS_2_OPERATIONS[name],
+        f"it runs the TensorFlow function {function!r}; only +, -, *, / and slices are accepted.",
+    )
+
+
+def _why_refused(name: str) -> str:
+    if name in KERAS_3_OPERATIONS:
+        return "it holds operators between its layers, which Keras 3 cannot load from a .h5; use a Rescaling layer."
+    if name in RUNS_CODE:
+        return f"it holds {name!r}, which runs code of its own; replace it with the usual layers of Keras."
+    if name in OTHER_LAYERS:
+        return f"it holds {name!r}, a layer that image classifiers do not need; use the usual layers of Keras."
+    return (
+        f"it holds {name!r}, a custom layer, which Keras cannot load without its code; use the usual layers of Keras."
     )
 
 
@@ -233,7 +267,8 @@ def _check_module(part: dict[str, Any]) -> None:
     if "class_name" in part and module is not None:
         _require(
             isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras"),
-            f"it takes code from the module {module!r}; only the usual layers of Keras are accepted.",
+            f"it holds the custom object {part['class_name']!r} of the module {module!r}, which Keras cannot load "
+            "without its code; use the usual layers of Keras.",
         )
 
 

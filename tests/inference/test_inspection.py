@@ -245,7 +245,8 @@ HOSTILE = {
         set_in_layer("kernel_initializer", {"class_name": "__lambda__", "config": {"value": "x"}}),
         "'__lambda__'",
     ),
-    "custom layer": (replace_layer("Evil", {}), "'Evil'"),
+    "custom layer": (replace_layer("Evil", {}), "'Evil', a custom layer, which Keras cannot load without its code"),
+    "layer for other data": (replace_layer("LSTM", {"units": 2}), "'LSTM', a layer that image classifiers do not need"),
     "custom object under the name of a layer": (
         replace_layer("Dense", {"units": 2}, registered_name="evil>Dense", module=None),
         "'evil>Dense'",
@@ -283,8 +284,11 @@ HOSTILE = {
     "pickled PyTorch module": (replace_layer("TorchModuleWrapper", {"module": "x"}), "'TorchModuleWrapper'"),
     "vocabulary from a file": (replace_layer("StringLookup", {"vocabulary": "/etc/passwd"}), "'StringLookup'"),
     "text from a file": (replace_layer("TextVectorization", {"vocabulary": "/etc/passwd"}), "'TextVectorization'"),
-    "class name that is a list": (replace_layer(["Dense"], {}), "may run code"),
-    "class name that is an object": (replace_layer({"class_name": "Lambda"}, {}), "may run code|'Lambda'"),
+    "class name that is a list": (replace_layer(["Dense"], {}), "where the name of a layer belongs"),
+    "class name that is an object": (
+        replace_layer({"class_name": "Lambda"}, {}),
+        "a layer belongs|'Lambda'",
+    ),
     "input of a billion pixels": (
         lambda path, payload: edit_config(
             path, lambda whole: layer(whole, 0)["config"].update(batch_shape=[None, 10**9, 10**9, 3])
@@ -326,8 +330,12 @@ HOSTILE = {
     "signature alone": (bytes_of(b"\x89HDF\r\n\x1a\n"), "not an HDF5 file"),
     "truncated file": (truncated, "not an HDF5 file"),
     "flipped bits": (flipped, ""),
+    "Git LFS pointer": (
+        bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"),
+        "it is a Git LFS pointer, not the model; fetch the model with git lfs pull",
+    ),
     "pickle": (pickled, "not an HDF5 file"),
-    ".keras archive": (keras_archive, "not an HDF5 file"),
+    ".keras archive": (keras_archive, r"it is a zip archive, as \.keras files are; save the model with"),
 }
 
 
@@ -364,7 +372,7 @@ def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):
     payload.unlink(missing_ok=True)
     with serving(BONE_MODEL_PATH=str(file)) as server:
         assert server.process.wait(60) == 1
-        assert "which may run code of its own" in server.output
+        assert "which runs code of its own" in server.output
     assert not payload.exists()
 
 
