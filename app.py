@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
@@ -12,8 +13,25 @@ from PIL.Image import Image
 
 import explanation
 from config import VERSION, Config
-from model_loader import VARIABLES, Classifier, Images, ModelError, Outputs, inspect, load
-from prediction import Verdict, answer, describe_verdict, inputs_for, judge_outputs, mean_brightness
+from model_loader import (
+    Classifier,
+    Images,
+    ModelError,
+    Outputs,
+    describe_classifier,
+    describe_file,
+    inspect,
+    load,
+)
+from prediction import (
+    Verdict,
+    answer,
+    compare_scalings,
+    describe_verdict,
+    inputs_for,
+    judge_outputs,
+    mean_brightness,
+)
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, decode, is_blank
 from web import command_line, hooks
 from web.errors import ApiError
@@ -159,18 +177,14 @@ def _serve(config: Config) -> int:
     return command_line.serve(create_app(config, Service()), load, ModelError)
 
 
-def _check(config: Config) -> None:
-    """Print what the model file is and how it would be served. Raise ModelError."""
+def _check(config: Config, images: Sequence[Path]) -> None:
+    """Print what the model file is, how it would be served, and its answers to images. Raise ModelError."""
     file = inspect(config)
-    print(f"{config.model_path}: written by Keras {file.keras_version}, {len(file.layers)} kinds of layer:")
-    print(f"  {', '.join(sorted(file.layers))}")
+    print(f"{config.model_path}:", *describe_file(file), sep="\n")
     classifier = load(config)
-    height, width = classifier.input_size
-    print(f"It fits: {height} × {width} pixels, {classifier.channels} channel(s), {classifier.outputs} outputs.")
-    for name, setting in classifier.settings.items():
-        print(f"  {VARIABLES[name]} {setting.value!r}, {command_line.SOURCES[setting.source]}")
-    print(f"  none of the classes: {'the last output' if classifier.has_none_output else 'no output of its own'}")
-    print(f"  golden outputs: {'reproduced' if classifier.has_golden else 'none in the file'}")
+    print(*describe_classifier(classifier), sep="\n")
+    for path in images:
+        print(*compare_scalings(classifier, path, config.max_pixels), sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 VERSION: Final = "0.1.0"
 LOGGER: Final = "bone"  # the name of the service's logger
@@ -17,6 +20,46 @@ PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bom
 
 # Strict, because flask-cors takes a * within an origin for a pattern and would allow unintended origins.
 _ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
+
+
+Scaling = Literal["unit", "none", "tf", "caffe", "torch"]
+
+
+class PixelScale(NamedTuple):
+    """What a scaling makes of pixels of 0 to 255: (pixel - mean) / deviation for each channel, in BGR or RGB."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    is_bgr: bool
+    meaning: str
+
+    @property
+    def low(self) -> float:
+        """The least that a pixel becomes."""
+        return -max(self.mean) / self.deviation[0]
+
+    @property
+    def high(self) -> float:
+        """About the most that a pixel becomes."""
+        return (255 - min(self.mean)) / self.deviation[0]
+
+    def apply(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale RGB or grey pixels of 0 to 255, float32, channels last."""
+        ordered = pixels[..., ::-1] if self.is_bgr else pixels
+        mean, deviation = (np.array(numbers, np.float32) for numbers in (self.mean, self.deviation))
+        return (ordered - mean) / deviation
+
+
+# `tf`, `caffe` and `torch` are the modes of preprocess_input in keras.applications, with its figures.
+SCALINGS: Final[Mapping[Scaling, PixelScale]] = {
+    "unit": PixelScale((0.0,), (255.0,), is_bgr=False, meaning="0 to 1"),
+    "none": PixelScale((0.0,), (1.0,), is_bgr=False, meaning="0 to 255"),
+    "tf": PixelScale((127.5,), (127.5,), is_bgr=False, meaning="-1 to 1"),
+    "caffe": PixelScale((103.939, 116.779, 123.68), (1.0,), is_bgr=True, meaning="BGR less the means of ImageNet"),
+    "torch": PixelScale(
+        (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), is_bgr=False, meaning="normalised as for ImageNet"
+    ),
+}
 
 
 class ConfigError(Exception):
@@ -34,7 +77,7 @@ class Config:
     cache_path: Path
     class_names: tuple[str, ...] | None
     threshold: float | None
-    scaling: Literal["unit", "none"] | None
+    scaling: Scaling | None
     resize: Literal["letterbox", "stretch"] | None
     input_size: int | None
     max_upload_bytes: int
@@ -168,8 +211,8 @@ SETTINGS: Final = (
         "scaling",
         "BONE_SCALING",
         None,
-        _one_of("unit", "none"),
-        "pixel values the network expects: `unit` is 0 to 1, `none` is 0 to 255",
+        _one_of(*SCALINGS),
+        "pixel values the network expects: `unit` 0 to 1, `none` 0 to 255, or Keras's `tf`, `caffe`, `torch`",
     ),
     Setting(
         "resize",

@@ -5,16 +5,28 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from config import LOGGER, Config, available_cores
+from config import LOGGER, SCALINGS, Config, available_cores
 from inference.classifier import Classifier, Network, Outputs, build_classifier
 from inference.compiled_engine import ModelSource, import_litert, load_compiled
 from inference.inspection import ModelError, ModelFile
 from inference.keras_engine import Images, load_keras
 from inference.model_file import inspect_model
-from inference.settings import VARIABLES, Setting, resolve_settings
+from inference.report import describe_classifier, describe_file
+from inference.settings import Setting, resolve_settings
 from inference.verification import read_golden, verify
 
-__all__ = ["VARIABLES", "Classifier", "Images", "ModelError", "ModelFile", "Outputs", "Setting", "inspect", "load"]
+__all__ = [
+    "Classifier",
+    "Images",
+    "ModelError",
+    "ModelFile",
+    "Outputs",
+    "Setting",
+    "describe_classifier",
+    "describe_file",
+    "inspect",
+    "load",
+]
 
 logger = logging.getLogger(f"{LOGGER}.model")
 
@@ -36,9 +48,21 @@ def load(config: Config, cores: int | None = None) -> Classifier:
         classifier = _load(config, file, cores or available_cores())
     except ModelError as error:
         raise _naming(config.model_path, error) from error
+    _warn_of_assumptions(classifier)
+    return classifier
+
+
+def _warn_of_assumptions(classifier: Classifier) -> None:
+    if classifier.settings["scaling"].source == "default":
+        logger.warning(
+            "The scaling %s (%s) was assumed: neither the file nor its first layers show which one the network was "
+            "trained with, and with a wrong one it answers at random. Compare them on images whose class you know with "
+            "`python app.py check FILE IMAGE`, and set BONE_SCALING.",
+            classifier.scaling,
+            SCALINGS[classifier.scaling].meaning,
+        )
     if classifier.settings["threshold"].source == "default":
         logger.warning("The threshold %g is the default and was not chosen for this model.", classifier.threshold)
-    return classifier
 
 
 def _load(config: Config, file: ModelFile, cores: int) -> Classifier:
@@ -54,12 +78,15 @@ def _open_network(config: Config, file: ModelFile, settings: Mapping[str, Settin
     """Open the engine that the settings name; for `auto` the compiled one, and Keras where that one cannot serve."""
     if config.engine == "tensorflow":
         return _open_keras(config.model_path, file.keras_version)
-    high = 255 if settings["scaling"].value == "none" else 1
-    source = ModelSource(config.model_path, file.sha256, file.keras_version, settings["input_size"].value or 0, high)
+    scale = SCALINGS[settings["scaling"].value]
+    side = settings["input_size"].value or 0
+    source = ModelSource(config.model_path, file.sha256, file.keras_version, side, scale.low, scale.high)
     try:
         return load_compiled(source, config.cache_path, cores)
     except ModelError as error:
-        if config.engine == "compiled" or not error.keras_may_serve:
+        if config.engine == "compiled" and error.keras_may_serve:
+            raise ModelError(f"{error} With BONE_ENGINE=auto TensorFlow runs it.") from error
+        if not error.keras_may_serve:
             raise
         logger.warning("The network runs on TensorFlow: %s", error)
     return _open_keras(config.model_path, file.keras_version)

@@ -1,16 +1,18 @@
 """From the network's outputs to a verdict, and from the verdict to the contract's JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from config import SCALINGS
 from model_loader import Classifier, Images, Outputs
-from preprocessing import DecoderFacts, is_blank, prepare
+from preprocessing import DecoderFacts, ImageError, decode, is_blank, prepare
 
 Reason = Literal["blank", "none", "low_confidence"]
 
@@ -50,6 +52,27 @@ def classify(classifier: Classifier, image: Image) -> Verdict:
     return judge_outputs(classifier, None if is_blank(image) else classifier.predict(inputs_for(classifier, image)))
 
 
+def compare_scalings(classifier: Classifier, path: Path, max_pixels: int) -> Iterator[str]:
+    """Yield lines on what the network answers to an image file with each scaling that its channels allow."""
+    yield f"{path}:"
+    try:
+        image, _ = decode(path.read_bytes(), max_pixels)
+    except (ImageError, OSError) as error:
+        yield f"  {error}"
+        return
+    for scaling in (name for name, scale in SCALINGS.items() if len(scale.mean) <= classifier.channels):
+        yield f"  BONE_SCALING={scaling:5}  {_in_words(classifier.with_scaling(scaling), image)}"
+
+
+def _in_words(classifier: Classifier, image: Image) -> str:
+    try:
+        verdict = classify(classifier, image)
+    except OutputError as error:
+        return str(error)
+    name, share = verdict.class_names[verdict.best], verdict.shares[verdict.best] / 100
+    return f"{name} {share:.2f} %, confidence {verdict.confidence / 100:.2f} %"
+
+
 def inputs_for(classifier: Classifier, image: Image) -> Images:
     """Prepare a decoded image as the network expects it: float32 (1, height, width, channels)."""
     return prepare(image, classifier.input_size, classifier.channels, classifier.scaling, classifier.resize)
@@ -63,8 +86,9 @@ def judge_outputs(classifier: Classifier, outputs: Outputs | None) -> Verdict:
 
 
 def mean_brightness(classifier: Classifier, inputs: Images) -> float:
-    """Return the mean of the network's input, 0 to 1."""
-    return float(inputs.mean()) / (1 if classifier.scaling == "unit" else 255)
+    """Return the mean brightness, 0 to 1, of images that were prepared for this network."""
+    scale = SCALINGS[classifier.scaling]
+    return float((inputs * scale.deviation + scale.mean).mean()) / 255
 
 
 def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], threshold: float) -> Verdict:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageStat
 
+from config import SCALINGS, Scaling
 from imaging import dicom, raster, tiff
 from imaging.image import DecoderFacts, ImageError
 from imaging.raster import ACCEPTED_FORMATS
@@ -14,7 +15,6 @@ from imaging.raster import ACCEPTED_FORMATS
 __all__ = ["ACCEPTED_FORMATS", "DecoderFacts", "ImageError", "content_of", "decode", "is_blank", "prepare"]
 
 Resize = Literal["letterbox", "stretch"]
-Scaling = Literal["unit", "none"]
 
 BLANK_DEVIATION: Final = 2  # of 255: no radiograph is that uniform
 BAND: Final = 16  # one row in 16 nearly always suffices to show that an image is not blank
@@ -55,7 +55,7 @@ def prepare(
 ) -> NDArray[np.float32]:
     """Turn a decoded image into the network's input: float32, (1, height, width, channels).
 
-    `size` is (height, width); `channels` is 1 or 3. Values lie in 0 to 1 for scaling "unit", 0 to 255 for "none".
+    `size` is (height, width); `channels` is 1 or 3. `config.SCALINGS` says which values each scaling gives.
     "letterbox" keeps the aspect ratio and pads with black, "stretch" does not. Bilinear, antialiased when shrinking.
     """
     mode = "L" if channels == 1 else image.mode
@@ -63,12 +63,10 @@ def prepare(
         image if image.mode == mode else image.convert(mode), size
     )
     pixels = np.asarray(resized, dtype=np.float32)
-    if scaling == "unit":
-        pixels = pixels / np.float32(255)
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]
         pixels = np.repeat(pixels, channels, axis=2) if channels > 1 else pixels
-    return pixels[np.newaxis]
+    return SCALINGS[scaling].apply(pixels)[np.newaxis]
 
 
 def content_of(image_size: tuple[int, int], size: tuple[int, int], resize: Resize) -> Content:

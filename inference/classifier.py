@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from config import SCALINGS, Scaling
 from inference.inspection import ModelError, ModelFile
 from inference.keras_engine import Images, Shape
 from inference.settings import Setting, fit_input_size, origin, read_conformal, read_evidence_scale
@@ -74,9 +75,9 @@ class Classifier:
         return cast("float", self.settings["threshold"].value)
 
     @property
-    def scaling(self) -> Literal["unit", "none"]:
-        """Whether the network expects 0 to 1 (unit) or 0 to 255 (none)."""
-        return cast("Literal['unit', 'none']", self.settings["scaling"].value)
+    def scaling(self) -> Scaling:
+        """Which pixel values the network expects."""
+        return cast("Scaling", self.settings["scaling"].value)
 
     @property
     def resize(self) -> Literal["letterbox", "stretch"]:
@@ -87,6 +88,10 @@ class Classifier:
     def has_none_output(self) -> bool:
         """Whether the last output says that the image is of no known class."""
         return self.outputs > len(self.class_names)
+
+    def with_scaling(self, scaling: Scaling) -> "Classifier":
+        """Return this classifier with another scaling, for a comparison."""
+        return replace(self, settings=dict(self.settings) | {"scaling": Setting(scaling, "environment")})
 
     def describe(self) -> dict[str, Any]:
         """Return what GET /model tells about the network, as JSON types."""
@@ -121,6 +126,7 @@ def build_classifier(
     outputs = cast("int", network.output_shapes["probabilities"][1])
     evidence = network.output_shapes.get("evidence", (None,))[1:] or None
     classes = len(settings["class_names"].value)
+    _check_channels(settings["scaling"], cast("int", network.input_shape[3]))
     _check_outputs(outputs, settings["class_names"].value)
     _check_evidence(evidence, classes)
     _check_familiarity(network.output_shapes.get("familiarity"))
@@ -158,6 +164,14 @@ def as_two(second: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([1 - second, second], axis=1)
 
 
+def _check_channels(scaling: Setting, channels: int) -> None:
+    if channels < len(SCALINGS[scaling.value].mean):
+        raise ModelError(
+            f"{origin('scaling', scaling)} is {scaling.value}, which needs 3 channels, but its input has {channels}; "
+            "set BONE_SCALING to unit, none or tf."
+        )
+
+
 def _check_outputs(outputs: int, class_names: tuple[str, ...]) -> None:
     classes = len(class_names)
     if outputs not in (classes, classes + 1) and not (outputs == 1 and classes == 2):
@@ -185,7 +199,7 @@ def _check_threshold(threshold: Setting, outputs: int, classes: int) -> None:
     if not threshold.value > lowest:
         raise ModelError(
             f"the threshold {threshold.value:g} of {origin('threshold', threshold)} could never reject an image; "
-            f"it must be above {lowest:.4g}."
+            f"set BONE_CONFIDENCE_THRESHOLD above {lowest:.4g}."
         )
 
 

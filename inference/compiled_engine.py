@@ -41,20 +41,21 @@ logger = logging.getLogger(f"{LOGGER}.engine")
 class ModelSource:
     """The file to compile, and what its compiled form depends on besides its bytes.
 
-    `side` is the input's side in pixels where the network leaves it open, 0 where it is not known; `high` is the
-    largest pixel value that the network expects, 1 or 255.
+    `side` is the input's side in pixels where the network leaves it open, 0 where it is not known; the network expects
+    pixel values from `low` to `high`.
     """
 
     path: Path
     sha256: str
     keras_version: str
     side: int
-    high: int
+    low: float
+    high: float
 
     @property
     def key(self) -> str:
         """The name of the cache's entry."""
-        facts = (FORMAT, version("ai-edge-litert"), self.sha256, self.side, self.high)
+        facts = (FORMAT, version("ai-edge-litert"), self.sha256, self.side, self.low, self.high)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -190,7 +191,7 @@ def _compile(source: ModelSource) -> bytes:
     """Compile the network in a child process, since TensorFlow takes seconds and 500 MB. Raise ModelError."""
     if _installed("tensorflow") is None:
         raise ModelError("it was not compiled for this installation; install TensorFlow, which compiles it.")
-    arguments = [str(source.path), source.keras_version, str(source.side), str(source.high)]
+    arguments = [str(source.path), source.keras_version, str(source.side), str(source.low), str(source.high)]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:
         child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours

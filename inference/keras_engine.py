@@ -170,18 +170,20 @@ def _run(interpreter: Any, images: Images, index: int) -> NDArray[np.float32]:
     return np.concatenate(outputs)
 
 
-def check_images(path: Path, size: tuple[int, int], channels: int, high: float) -> Images:
-    """Return images to compare two engines on: black, white, noise, and the file's golden inputs where they fit."""
+def check_images(path: Path, shape: tuple[int, ...], low: float, high: float) -> Images:
+    """Return images to compare two engines on: black, white, noise, and the file's golden inputs where they fit.
+
+    `shape` is (height, width, channels); black is `low`, white is `high`.
+    """
     import h5py  # noqa: PLC0415 the child alone reads the file itself
 
-    shape = (*size, channels)
     noise = np.random.default_rng(0).random((2, *shape))
     images = [np.zeros((1, *shape)), np.ones((1, *shape)), noise]
     with h5py.File(path, "r") as file:
         golden = file.get("bone_golden/inputs")
         if isinstance(golden, h5py.Dataset) and golden.shape[1:] == shape:
             images.append(golden[()] / 255)
-    return (np.concatenate(images) * high).astype(np.float32)
+    return (np.concatenate(images) * (high - low) + low).astype(np.float32)
 
 
 def is_faithful(distances: dict[str, float]) -> bool:
@@ -189,7 +191,7 @@ def is_faithful(distances: dict[str, float]) -> bool:
     return all(distance <= TOLERANCES[name] for name, distance in distances.items())
 
 
-def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, bytes]:
+def main(path: Path, keras_version: str, side: int, low: float, high: float) -> tuple[int, bytes]:
     """Return 0 and the compiled network, or UNFIT or UNFAITHFUL and a sentence."""
     try:
         network = load_keras(path, keras_version)
@@ -199,7 +201,7 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
     if not height or not width:
         return UNFAITHFUL, b"the size of its input is not known"
     archive = io.BytesIO()
-    distances = write_compiled(network, check_images(path, (height, width), channels, high), archive)
+    distances = write_compiled(network, check_images(path, (height, width, channels), low, high), archive)
     if not is_faithful(distances):
         return UNFAITHFUL, f"the compiled network differs from Keras by {max(distances.values()):.2g}".encode()
     return 0, archive.getvalue()
@@ -208,7 +210,7 @@ def main(path: Path, keras_version: str, side: int, high: float) -> tuple[int, b
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get into the answer
-    status, output = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    status, output = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
     answer.write(output)
     answer.close()
     sys.exit(status)

@@ -3,14 +3,16 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import config
 from config import Config
 from inference.inspection import ModelError
 from inference.keras_engine import Shape
+from inference.scaling import find_scaling
 
-Source = Literal["environment", "file", "network", "default"]
+Source = Literal["environment", "file", "labels", "network", "default"]
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "class_names": ("fisura", "fractura"),
@@ -19,6 +21,9 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "resize": "stretch",
     "input_size": None,
 }
+TEACHABLE_MACHINE_NAME: Final = "keras_model.h5"
+NONE_LABELS: Final = ("none", "ninguna", "ninguno")
+MAX_LABELS_BYTES: Final = 10_000
 _BY_FIELD: Final = {setting.field: setting for setting in config.SETTINGS}
 VARIABLES: Final[Mapping[str, str]] = {name: _BY_FIELD[name].variable for name in DEFAULTS}
 
@@ -31,11 +36,35 @@ class Setting(NamedTuple):
 
 
 def resolve_settings(stated: Mapping[str, Any], config: Config) -> dict[str, Setting]:
-    """Take each setting from the environment, else from the file, else its default. Raise ModelError.
+    """Take each setting from the environment, else from the file, else from what shows it, else its default.
 
-    `stated` holds the file's attributes without their prefix.
+    `stated` holds the file's attributes without their prefix. Labels beside the file show the class names and the
+    scaling, layers at the input the scaling. Raise ModelError.
     """
-    return {name: _resolve(name, stated, getattr(config, name)) for name in DEFAULTS}
+    settings = {name: _resolve(name, stated, getattr(config, name)) for name in DEFAULTS}
+    labels = read_labels(config.model_path)
+    if labels is not None:
+        shown = {"class_names": Setting(labels, "labels"), "scaling": Setting("tf", "labels")}
+        settings |= {name: setting for name, setting in shown.items() if settings[name].source == "default"}
+    if settings["scaling"].source == "default" and (scaling := find_scaling(config.model_path)):
+        settings["scaling"] = Setting(scaling, "network")
+    return settings
+
+
+def read_labels(path: Path) -> tuple[str, ...] | None:
+    """Return the class names of the labels.txt beside a keras_model.h5 of Teachable Machine, None without one.
+
+    Its lines are `0 name`, `1 name`, and so on. A last one that means none of the classes is left out.
+    """
+    labels = path.with_name("labels.txt")
+    if path.name != TEACHABLE_MACHINE_NAME or not labels.is_file() or labels.stat().st_size > MAX_LABELS_BYTES:
+        return None
+    lines = labels.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    pairs = [line.strip().partition(" ") for line in lines]
+    names = tuple(name.strip() for _, _, name in pairs if name.strip())
+    if [number for number, _, _ in pairs] != [str(index) for index in range(len(set(names)))] or len(names) < 2:
+        return None
+    return names[:-1] if len(names) > 2 and names[-1].casefold() in NONE_LABELS else names
 
 
 def _resolve(name: str, stated: Mapping[str, Any], chosen: Any) -> Setting:
@@ -52,7 +81,7 @@ def _parse(name: str, value: str | float) -> Any:
     try:
         return _BY_FIELD[name].parse(str(int(value) if whole else value).strip())
     except ValueError as error:
-        raise _misread(name, value, str(error)) from None
+        raise _misread(name, value, f"{error}, or set {VARIABLES[name]}") from None
 
 
 def fit_input_size(setting: Setting, shape: Shape) -> Setting:
@@ -70,7 +99,7 @@ def fit_input_size(setting: Setting, shape: Shape) -> Setting:
     if setting.value is not None and None not in own and sides != (setting.value, setting.value):
         raise ModelError(
             f"its input is {own[0]} × {own[1]} pixels, but {origin('input_size', setting)} says {setting.value}; "
-            "leave that out."
+            "leave it out."
         )
     return Setting(sides, setting.source if None in own else "network")
 

@@ -1,12 +1,13 @@
 """The proof that a network computes what it was trained to: golden outputs from its file, or at least probabilities."""
 
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from config import SCALINGS
 from inference.classifier import Classifier, as_two
 from inference.inspection import ModelError
 from inference.keras_engine import Images
@@ -66,8 +67,7 @@ def _inputs(classifier: Classifier, golden: Golden | None) -> Images:
         inputs.shape[1:] == shape and len(inputs) > 0,
         f"its golden inputs have the shape {inputs.shape}; they must be (n, {', '.join(map(str, shape))}).",
     )
-    scale = np.float32(255 if classifier.scaling == "unit" else 1)
-    return cast("Images", inputs.astype(np.float32) / scale)
+    return SCALINGS[classifier.scaling].apply(inputs.astype(np.float32))
 
 
 def _plain_images(shape: tuple[int, ...]) -> NDArray[Any]:

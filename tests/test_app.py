@@ -13,7 +13,7 @@ import requests
 from PIL import Image
 
 from app import Service, create_app, main
-from config import read_config
+from config import SCALINGS, read_config
 from model_loader import Outputs
 from tests.conftest import brightness, make_classifier
 from tests.support.phantoms import encoded, phantom
@@ -279,10 +279,24 @@ def test_check_says_what_a_file_is_and_how_it_would_be_served(brightness_file, c
     monkeypatch.setenv("BONE_CONFIDENCE_THRESHOLD", "0.7")
     assert main(["check", str(brightness_file)]) == 0
     said = capsys.readouterr().out
-    assert "written by Keras 3." in said
+    assert "Written by Keras 3." in said
     assert "It fits: 32 × 32 pixels, 3 channel(s), 2 outputs." in said
     assert "BONE_CONFIDENCE_THRESHOLD 0.7, from the environment" in said
     assert "BONE_RESIZE 'stretch', by default" in said
+
+
+def test_check_shows_what_the_network_answers_with_each_scaling(brightness_file, tmp_path, capsys):
+    (tmp_path / "film.png").write_bytes(encoded(phantom()))
+    (tmp_path / "notes.png").write_bytes(b"not an image")
+    images = [str(tmp_path / name) for name in ("film.png", "notes.png", "absent.png")]
+    assert main(["check", str(brightness_file), *images]) == 0
+    film, notes, absent = capsys.readouterr().out.split(str(tmp_path) + "/")[2:]
+    lines = film.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [f"BONE_SCALING={name}" for name in SCALINGS]
+    assert re.search(r"BONE_SCALING=unit   (fisura|fractura) [\d.]+ %, confidence [\d.]+ %", film)
+    assert re.search(r"BONE_SCALING=none   outputs that are not probabilities", film)
+    assert "unsupported_image" in notes
+    assert "No such file" in absent
 
 
 def test_check_says_what_to_set_where_a_file_does_not_fit(brightness_file, capsys, monkeypatch):

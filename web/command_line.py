@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,19 +19,15 @@ from web.logs import configure_logs
 from web.server import SPARE_THREADS, Server, bind, limit_malloc_arenas
 from web.state import EXTENSION, State
 
-USAGE: Final = "Usage: python app.py, to serve, or python app.py check FILE."
-SOURCES: Final = {
-    "environment": "from the environment",
-    "file": "from the file",
-    "network": "from the network",
-    "default": "by default",
-}
-
+USAGE: Final = "Usage: python app.py, to serve, or python app.py check FILE [IMAGE...]."
 logger = logging.getLogger(LOGGER)
 
 
 def run(
-    arguments: list[str], serve: Callable[[Config], int], check: Callable[[Config], None], failure: type[Exception]
+    arguments: list[str],
+    serve: Callable[[Config], int],
+    check: Callable[[Config, Sequence[Path]], None],
+    failure: type[Exception],
 ) -> int:
     """Serve or check, and return the exit code; ConfigError and `failure` become one sentence on standard error."""
     try:
@@ -39,8 +35,8 @@ def run(
         match arguments:
             case []:
                 return serve(config)
-            case ["check", path]:
-                check(dataclasses.replace(config, model_path=Path(path)))
+            case ["check", path, *images]:
+                check(dataclasses.replace(config, model_path=Path(path)), [Path(image) for image in images])
                 return 0
             case _:
                 print(USAGE, file=sys.stderr)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from config import VERSION, Config
+from config import SCALINGS, VERSION, Config
 from web.messages import ERRORS
 from web.uploads import RAW_TYPES
 
@@ -201,14 +201,14 @@ def _detail() -> Schema:
 
 
 def _model() -> Schema:
-    source = {"enum": ["environment", "file", "network", "default"]}
+    source = {"enum": ["environment", "file", "labels", "network", "default"]}
     required = {
         "classNames": {"type": "array", "items": TEXT, "minItems": 2},
         "noneOutput": {"type": "boolean"},
         "evidenceOutput": {"type": "boolean"},
         "inputSize": _object({"height": COUNT, "width": COUNT, "channels": {"enum": [1, 3]}}),
         "threshold": SHARE,
-        "scaling": {"enum": ["unit", "none"]},
+        "scaling": {"enum": list(SCALINGS)},
         "resize": {"enum": ["letterbox", "stretch"]},
         "sources": {"type": "object", "additionalProperties": source},
         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},

@@ -27,7 +27,7 @@ EXPECTED = np.stack([1 - IMAGES.mean(axis=(1, 2, 3)), IMAGES.mean(axis=(1, 2, 3)
 
 
 def source_of(path, side=0):
-    return ModelSource(path, "0" * 64, "3.0.0", side, 1)
+    return ModelSource(path, "0" * 64, "3.0.0", side, 0.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,9 @@ def test_an_entry_of_other_versions_is_compiled_anew(brightness_file, cache, cap
 
 
 def test_the_entry_is_another_for_another_file_size_or_scale():
-    keys = {ModelSource(Path("x"), sha, "3", side, high).key for sha in "ab" for side in (0, 32) for high in (1, 255)}
-    assert len(keys) == 8
+    ranges = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
+    keys = {ModelSource(Path("x"), sha, "3", side, *edges).key for sha in "ab" for side in (0, 32) for edges in ranges}
+    assert len(keys) == 12
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, tmp_path, caplog):
@@ -185,7 +186,7 @@ def test_a_network_that_cannot_be_compiled_runs_on_tensorflow_unless_compiled_is
     settings = {"BONE_MODEL_PATH": str(brightness_file), "BONE_CACHE_DIR": str(tmp_path / "cache")}
     assert load(read_config(settings)).engine == "tensorflow"
     assert "The network runs on TensorFlow: it cannot be compiled (no rule for this layer)." in caplog.text
-    with pytest.raises(ModelError, match=r"cannot be compiled \(no rule for this layer"):
+    with pytest.raises(ModelError, match=r"cannot be compiled \(no rule for this layer\)\. With BONE_ENGINE=auto"):
         load(read_config(settings | {"BONE_ENGINE": "compiled"}))
 
 

@@ -21,7 +21,7 @@ import pathlib, sys
 from inference import keras_engine
 
 keras_engine.TOLERANCES["probabilities"] = {tolerance}
-print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 1.0), file=sys.stderr)
+print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 0.0, 1.0), file=sys.stderr)
 """
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
@@ -53,7 +53,7 @@ def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, si
 
 
 def test_the_compiler_says_nothing_but_its_result(brightness_file):
-    command = [sys.executable, "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "1"]
+    command = [sys.executable, "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "0", "1"]
     child = subprocess.run(command, capture_output=True, timeout=120, check=True)
     assert child.stdout.startswith(b"PK")
     assert zipfile.ZipFile(io.BytesIO(child.stdout)).namelist() == ["facts.json", "network.tflite"]

@@ -1,7 +1,8 @@
+import keras
 import numpy as np
 import pytest
 
-from inference.settings import read_conformal, read_evidence_scale
+from inference.settings import read_conformal, read_evidence_scale, read_labels
 from model_loader import ModelError
 from tests.support.models import brightness_model, load_file, with_attributes
 
@@ -36,12 +37,15 @@ def test_a_file_that_states_nothing_gets_the_defaults_and_one_warning(file, capl
     assert (classifier.threshold, classifier.class_names) == (0.985, ("fisura", "fractura"))
     assert (classifier.scaling, classifier.resize, classifier.input_size) == ("unit", "stretch", (32, 32))
     assert [record.message for record in caplog.records if record.name == "bone.model"] == [
-        "The threshold 0.985 is the default and was not chosen for this model."
+        "The scaling unit (0 to 1) was assumed: neither the file nor its first layers show which one the network was "
+        "trained with, and with a wrong one it answers at random. Compare them on images whose class you know with "
+        "`python app.py check FILE IMAGE`, and set BONE_SCALING.",
+        "The threshold 0.985 is the default and was not chosen for this model.",
     ]
 
 
 def test_a_threshold_of_the_file_warns_of_nothing(file, caplog):
-    load_file(with_attributes(file, threshold=0.8))
+    load_file(with_attributes(file, threshold=0.8, scaling="unit"))
     assert not [record for record in caplog.records if record.name == "bone.model"]
 
 
@@ -53,7 +57,10 @@ def test_a_threshold_of_the_file_warns_of_nothing(file, caplog):
         ({"threshold": 1.5}, "bone_threshold is 1.5; it must be a number from 0 to 1"),
         ({"threshold": "high"}, "bone_threshold is 'high'"),
         ({"threshold": 0.5}, "the threshold 0.5 of its attribute bone_threshold could never reject an image"),
-        ({"scaling": "imagenet"}, "bone_scaling is 'imagenet'; it must be one of unit, none"),
+        (
+            {"scaling": "imagenet"},
+            "bone_scaling is 'imagenet'; .* one of unit, none, tf, caffe, torch, or set BONE_SCALING",
+        ),
         ({"resize": 3}, "bone_resize is 3; it must be one of letterbox, stretch"),
         ({"input_size": 12.5}, "bone_input_size is 12.5; it must be a whole number from 16 to 4,096"),
         ({"input_size": np.inf}, "bone_input_size is inf"),
@@ -151,3 +158,41 @@ def test_a_scale_of_evidence_that_makes_no_sense_is_refused(scale):
     sentence = r'bone_evidence is .*; it must be a JSON object with two numbers, "from" less than "to"\.'
     with pytest.raises(ModelError, match=sentence):
         read_evidence_scale({"evidence": scale})
+
+
+def as_teachable_machine(file, labels):
+    file.with_name("labels.txt").write_text(labels, encoding="utf-8")
+    return file.rename(file.with_name("keras_model.h5"))
+
+
+def test_labels_of_teachable_machine_give_the_class_names_and_the_scaling(file, caplog):
+    image = keras.Input((32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(file)
+    path = as_teachable_machine(file, "0 Hueso roto\n1 luxación\n")
+    classifier = load_file(path, BONE_CONFIDENCE_THRESHOLD="0.9")
+    assert (classifier.class_names, classifier.scaling) == (("Hueso roto", "luxación"), "tf")
+    assert {classifier.settings[name].source for name in ("class_names", "scaling")} == {"labels"}
+    assert not [record for record in caplog.records if record.name == "bone.model"]
+    with_attributes(path, class_names="a,b", scaling="unit")
+    assert load_file(path, BONE_CLASS_NAMES="c,d").class_names == ("c", "d")
+    assert load_file(path).scaling == "unit"
+
+
+def test_a_last_label_for_none_of_the_classes_is_the_none_output(file_with_none):
+    path = as_teachable_machine(file_with_none, "0 fisura\n1 fractura\n2 Ninguna\n")
+    classifier = load_file(path, BONE_SCALING="unit")
+    assert (classifier.class_names, classifier.has_none_output) == (("fisura", "fractura"), True)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    ["", "a\nb\n", "1 a\n2 b\n", "0 a\n1 b\n0 a\n1 b\n", "0 a\n1 \n", "0 a\n1 a\n", "0 a\n"],
+)
+def test_labels_of_another_kind_are_left_alone(file, labels):
+    assert read_labels(as_teachable_machine(file, labels)) is None
+
+
+def test_labels_beside_a_file_of_another_name_are_left_alone(file):
+    file.with_name("labels.txt").write_text("0 a\n1 b\n", encoding="utf-8")
+    assert read_labels(file) is None

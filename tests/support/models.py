@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tf_keras
 
-from config import read_config
+from config import SCALINGS, read_config
 from inference.classifier import make_predict
 from inference.compiled_engine import CompiledNetwork, unpack
 from inference.keras_engine import check_images, is_faithful, load_keras, write_compiled
@@ -170,9 +170,7 @@ BOTH: dict[str, Callable[[Any], Any]] = {
 KERAS_2_ALONE: dict[str, Callable[[Any], Any]] = {
     build.__name__: build for build in (mobilenet, sliced, resnet_preprocessing)
 }
-ENVIRONMENT = {"rescaled_inside": {"BONE_SCALING": "none"}, "any_size": {"BONE_INPUT_SIZE": "56"}} | {
-    name: {"BONE_SCALING": "none"} for name in ("mobilenet", "resnet_preprocessing")
-}
+ENVIRONMENT = {"any_size": {"BONE_INPUT_SIZE": "56"}}
 
 
 def built(generation: str, name: str) -> Any:
@@ -241,9 +239,9 @@ def write_golden(path, inputs, outputs):
 
 def compile_here(path, classifier):
     """Return the classifier of the same file on the compiled engine, compiled in this process, which saves seconds."""
-    high = 1 if classifier.scaling == "unit" else 255
+    scale = SCALINGS[classifier.scaling]
     archive = io.BytesIO()
-    checks = check_images(path, classifier.input_size, classifier.channels, high)
+    checks = check_images(path, (*classifier.input_size, classifier.channels), scale.low, scale.high)
     assert is_faithful(write_compiled(load_keras(path, classifier.keras_version), checks, archive))
     network = CompiledNetwork(unpack(archive.getvalue()), 1)
     is_sigmoid = network.output_shapes["probabilities"][1] == 1
