@@ -1,10 +1,9 @@
-import keras
 import numpy as np
 import pytest
 
 from inference.settings import read_conformal, read_evidence_scale, read_labels
 from model_loader import ModelError
-from tests.support.models import brightness_model, load_file, with_attributes
+from tests.support.models import brightness_model, load_file, teachable_machine, with_attributes
 
 
 def test_what_a_file_states_belongs_to_it(file):
@@ -165,16 +164,17 @@ def as_teachable_machine(file, labels):
     return file.rename(file.with_name("keras_model.h5"))
 
 
-def test_labels_of_teachable_machine_give_the_class_names_and_the_scaling(file, caplog):
-    image = keras.Input((32, 32, 3))
-    pooled = keras.layers.GlobalAveragePooling2D()(image)
-    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(file)
-    path = as_teachable_machine(file, "0 Hueso roto\n1 luxación\n")
+def test_a_model_of_teachable_machine_works_as_it_comes(tmp_path, caplog):
+    model = teachable_machine(tmp_path, "0 Hueso roto\n1 luxación\n")
+    path = tmp_path / "keras_model.h5"
     classifier = load_file(path, BONE_CONFIDENCE_THRESHOLD="0.9")
     assert (classifier.class_names, classifier.scaling) == (("Hueso roto", "luxación"), "tf")
     assert {classifier.settings[name].source for name in ("class_names", "scaling")} == {"labels"}
     assert not [record for record in caplog.records if record.name == "bone.model"]
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
+    assert np.allclose(classifier.predict(images).probabilities, model.predict_on_batch(images), atol=1e-5)
     with_attributes(path, class_names="a,b", scaling="unit")
+    assert load_file(path).class_names == ("a", "b")
     assert load_file(path, BONE_CLASS_NAMES="c,d").class_names == ("c", "d")
     assert load_file(path).scaling == "unit"
 

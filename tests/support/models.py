@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -118,6 +119,25 @@ def several_outputs(k: Any) -> Any:
     evidence = layers.Conv2D(2, 1, name="evidence")(features)
     pooled = layers.Dense(3, activation="softmax", name="probabilities")(layers.GlobalMaxPooling2D()(evidence))
     return k.Model(image, [other, pooled, evidence])
+
+
+def teachable_machine(path: Path, labels: str) -> Any:
+    """Write a small model as Teachable Machine exports it, of models within models; return it."""
+    layers = tf_keras.layers
+    image = tf_keras.Input((32, 32, 3))
+    features = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(4, 3, strides=2)(image)))
+    backbone = tf_keras.Sequential([tf_keras.Model(image, features), layers.GlobalAveragePooling2D()])
+    head = tf_keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(2, activation="softmax")])
+    model = tf_keras.Sequential([backbone, head])
+    model.build((None, 32, 32, 3))
+    model.save(path / "keras_model.h5")
+    with h5py.File(path / "keras_model.h5", "a") as file:
+        file.attrs["keras_version"] = "2.4.0"
+        text = file.attrs["model_config"]
+        file.attrs["model_config"] = text.replace('"depth_multiplier": 1', '"depth_multiplier": 1, "groups": 1')
+        assert file.attrs["model_config"] != text
+    (path / "labels.txt").write_text(labels, encoding="utf-8")
+    return model
 
 
 def unusual(k: Any) -> Any:
