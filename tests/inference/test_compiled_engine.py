@@ -80,10 +80,10 @@ def test_many_at_once_get_the_answers_of_one_alone(brightness_file, compiled, co
     network = load_compiled(source_of(brightness_file), compiled, cores)
     found = {}
 
-    def ask(place):
-        found[place] = [network(IMAGES)["probabilities"] for _ in range(20)]
+    def ask(caller):
+        found[caller] = [network(IMAGES)["probabilities"] for _ in range(20)]
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(6)]
+    threads = [threading.Thread(target=ask, args=(caller,)) for caller in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -103,7 +103,7 @@ def test_one_alone_gets_all_cores_and_each_that_joins_it_gets_one(brightness_fil
 @pytest.mark.parametrize(
     "spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:600] + b"?" * 9 + data[609:]]
 )
-def test_a_damaged_entry_is_compiled_anew_with_a_warning(brightness_file, cache, caplog, spoil):
+def test_a_damaged_entry_is_compiled_again_with_a_warning(brightness_file, cache, caplog, spoil):
     [entry] = cache.iterdir()
     whole = entry.read_bytes()
     entry.write_bytes(spoil(whole))
@@ -114,7 +114,7 @@ def test_a_damaged_entry_is_compiled_anew_with_a_warning(brightness_file, cache,
     assert zipfile.ZipFile(entry).testzip() is None
 
 
-def test_an_entry_of_other_versions_is_compiled_anew(brightness_file, cache, caplog):
+def test_an_entry_of_other_versions_is_compiled_again(brightness_file, cache, caplog):
     [entry] = cache.iterdir()
     with zipfile.ZipFile(entry) as file:
         parts = {name: file.read(name) for name in file.namelist()}
@@ -162,8 +162,8 @@ def test_an_entry_that_is_used_counts_as_new(brightness_file, cache):
 
 def test_two_processes_that_start_at_once_both_serve_and_leave_one_entry(brightness_file, tmp_path):
     both = [check(brightness_file, tmp_path / "cache") for _ in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    printed = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".zip"]
 
 

@@ -74,8 +74,8 @@ def edit_config(path, change):
         file.attrs["model_config"] = json.dumps(config if changed is None else changed)
 
 
-def layer(config, place):
-    return config["config"]["layers"][place]
+def layer(config, index):
+    return config["config"]["layers"][index]
 
 
 def replace_layer(class_name, config, **more):
@@ -231,8 +231,8 @@ def keras_archive(path, payload):
 
 def flipped(path, payload):
     data = bytearray(path.read_bytes())
-    for place in range(100, len(data), 7):
-        data[place] ^= 0xFF
+    for index in range(100, len(data), 7):
+        data[index] ^= 0xFF
     path.write_bytes(data)
 
 

@@ -30,26 +30,26 @@ print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 0.0, 1.0),
 
 
 def test_a_compiled_network_that_differs_from_keras_is_not_handed_out(brightness_file):
-    code, said = compile_with(brightness_file, tolerance=-1.0)
+    code, output = compile_with(brightness_file, tolerance=-1.0)
     assert code == keras_engine.UNFAITHFUL
-    assert said.startswith(b"the compiled network differs from Keras by ")
+    assert output.startswith(b"the compiled network differs from Keras by ")
 
 
 def test_what_keras_cannot_serve_is_told_in_a_sentence(tmp_path):
     path = tmp_path / "model.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
-    code, said = compile_with(path)
+    code, output = compile_with(path)
     assert code == keras_engine.UNFIT
-    assert said.startswith(b"its input has the shape (None, 4)")
+    assert output.startswith(b"its input has the shape (None, 4)")
 
 
 @pytest.mark.parametrize(("side", "code"), [(0, keras_engine.UNFAITHFUL), (48, 0)])
 def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, side, code):
     path = tmp_path / "model.h5"
     brightness_model(size=(None, None)).save(path)
-    found, said = compile_with(path, side)
+    found, output = compile_with(path, side)
     assert found == code
-    assert code or zipfile.ZipFile(io.BytesIO(said)).testzip() is None
+    assert code or zipfile.ZipFile(io.BytesIO(output)).testzip() is None
 
 
 def test_the_compiler_says_nothing_but_its_result(brightness_file):
