@@ -36,7 +36,7 @@ class PixelScale(NamedTuple):
     @property
     def low(self) -> float:
         """The least that a pixel becomes."""
-        return -max(self.mean) / self.deviation[0]
+        return (0 - max(self.mean)) / self.deviation[0]
 
     @property
     def high(self) -> float:

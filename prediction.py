@@ -61,7 +61,8 @@ def compare_scalings(classifier: Classifier, path: Path, max_pixels: int) -> Ite
         yield f"  {error}"
         return
     for scaling in (name for name, scale in SCALINGS.items() if len(scale.mean) <= classifier.channels):
-        yield f"  BONE_SCALING={scaling:5}  {_in_words(classifier.with_scaling(scaling), image)}"
+        mark = " (in use)" if scaling == classifier.scaling else ""
+        yield f"  BONE_SCALING={scaling:5}  {_in_words(classifier.with_scaling(scaling), image)}{mark}"
 
 
 def _in_words(classifier: Classifier, image: Image) -> str:

@@ -293,7 +293,7 @@ def test_check_shows_what_the_network_answers_with_each_scaling(brightness_file,
     film, notes, absent = capsys.readouterr().out.split(str(tmp_path) + "/")[2:]
     lines = film.splitlines()
     assert [line.split()[0] for line in lines[1:]] == [f"BONE_SCALING={name}" for name in SCALINGS]
-    assert re.search(r"BONE_SCALING=unit   (fisura|fractura) [\d.]+ %, confidence [\d.]+ %", film)
+    assert re.search(r"BONE_SCALING=unit   (fisura|fractura) [\d.]+ %, confidence [\d.]+ % \(in use\)\n", film)
     assert re.search(r"BONE_SCALING=none   outputs that are not probabilities", film)
     assert "unsupported_image" in notes
     assert "No such file" in absent
