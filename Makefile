@@ -36,11 +36,12 @@ $(VENV)/.extras: requirements/bulk.txt $(VENV)/.dev
 run: setup                  ## set up what is missing, then serve on port 5010
 	@exec $(BIN)/python app.py
 
-test: setup-dev             ## set up what is missing, then run the tests of the plain service
-	$(BIN)/python -m pytest -m "not extras"
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+test: setup-dev             ## set up what is missing, then run the tests of the plain service, without the slow ones
+	$(PYTEST) -m "not slow and not extras"
 
-test-all: test $(VENV)/.extras   ## test, then the tests that need the extras (Ray, Parquet)
-	$(BIN)/python -m pytest -m extras
+test-all: $(VENV)/.extras   ## run every test, with the slow ones and those that need the extras (Ray, Parquet)
+	$(PYTEST)
 
 # Each file in benchmarks/environments/ gets a virtual environment of its own. BENCH=--short only checks that a benchmark works.
 BENCH_CACHE := benchmarks/.cache

@@ -54,6 +54,13 @@ def shipped_server() -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="session")
+def server(brightness_file: Path) -> Iterator[RunningServer]:
+    """A server whose network measures brightness, for all tests that do nothing but send requests."""
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6") as running:
+        yield running.wait("/ready")
+
+
+@pytest.fixture(scope="session")
 def brightness_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.models import brightness_model
 

@@ -23,7 +23,6 @@ from preprocessing import decode
 from tests.conftest import ROOT
 from tests.support.dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
 from tests.support.phantoms import encoded, phantom
-from tests.support.server import serving
 from web.messages import REASONS
 
 LIMIT = 50_000_000
@@ -959,12 +958,6 @@ def test_pydicom_is_imported_only_where_a_dicom_file_comes():
 
 
 # -- through the service ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server(brightness_file):
-    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6") as running:
-        yield running.wait("/ready")
 
 
 def post(server, data, **params):

@@ -58,6 +58,14 @@ def compiler_that(monkeypatch, folder, does):
     monkeypatch.setattr(compiled_engine, "COMPILER", script)
 
 
+@pytest.fixture
+def quick_compiler(compiled, tmp_path, monkeypatch):
+    """A compiler that repeats what the real one wrote, and saves the seconds that TensorFlow takes to start."""
+    [entry] = compiled.iterdir()
+    does = f"import pathlib, sys; sys.stdout.buffer.write(pathlib.Path({str(entry)!r}).read_bytes())"
+    compiler_that(monkeypatch, tmp_path, does)
+
+
 def check(path, cache, **more):
     """Run `python app.py check` and return the process."""
     environment = {**os.environ, "BONE_CACHE_DIR": str(cache), "BONE_CONFIDENCE_THRESHOLD": "0.9"}
@@ -100,6 +108,7 @@ def test_one_alone_gets_all_cores_and_each_that_joins_it_gets_one(brightness_fil
             assert (first.threads, second.threads, third.threads) == (2, 1, 1)
 
 
+@pytest.mark.usefixtures("quick_compiler")
 @pytest.mark.parametrize(
     "spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:600] + b"?" * 9 + data[609:]]
 )
@@ -114,6 +123,7 @@ def test_a_damaged_entry_is_compiled_again_with_a_warning(brightness_file, cache
     assert zipfile.ZipFile(entry).testzip() is None
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_an_entry_of_other_versions_is_compiled_again(brightness_file, cache, caplog):
     [entry] = cache.iterdir()
     with zipfile.ZipFile(entry) as file:
@@ -135,6 +145,7 @@ def test_the_entry_is_another_for_another_file_size_or_scale():
     assert len(keys) == 12
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, tmp_path, caplog):
     (tmp_path / "file").touch()
     network = load_compiled(source_of(brightness_file), tmp_path / "file" / "cache", 2)
@@ -142,6 +153,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, 
     assert "cannot be cached" in caplog.text
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_old_entries_go_and_strangers_stay(brightness_file, cache):
     strangers = [cache / "notes.zip", cache / "network.txt"]
     for age, path in enumerate([*strangers, *(cache / f"network-{number}.zip" for number in range(6))]):
@@ -160,6 +172,7 @@ def test_an_entry_that_is_used_counts_as_new(brightness_file, cache):
     assert entry.stat().st_mtime > 1_000_000
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_at_once_both_serve_and_leave_one_entry(brightness_file, tmp_path):
     both = [check(brightness_file, tmp_path / "cache") for _ in range(2)]
     printed = [process.communicate(timeout=120) for process in both]
@@ -167,6 +180,7 @@ def test_two_processes_that_start_at_once_both_serve_and_leave_one_entry(brightn
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".zip"]
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_network_is_compiled_and_not_kept(brightness_file, tmp_path):
     def fill_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))

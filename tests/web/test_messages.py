@@ -1,7 +1,10 @@
+import json
+import re
 import string
 
 import pytest
 
+from tests.conftest import ROOT
 from web.messages import ERRORS, REASONS, error_message, none_of_them
 
 ALL = {**ERRORS, **REASONS}
@@ -20,6 +23,15 @@ def test_an_error_has_a_client_or_server_status_and_two_sentences(code):
     assert spanish != english
     assert spanish.endswith(".")
     assert english.endswith(".")
+
+
+def test_both_languages_of_the_page_have_the_same_sentences_and_facts():
+    spanish, english = (
+        json.loads((ROOT / "static" / "texts" / f"{code}.json").read_text(encoding="utf-8")) for code in ("es", "en")
+    )
+    assert list(spanish) == list(english)
+    for key, text in spanish.items():
+        assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", english[key])), key
 
 
 def test_facts_are_filled_in():

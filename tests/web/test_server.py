@@ -26,12 +26,6 @@ LARGE = encoded(
 )  # 30 megapixels: slow to decode
 
 
-@pytest.fixture(scope="module")
-def server(brightness_file):
-    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_CONFIDENCE_THRESHOLD="0.6") as running:
-        yield running.wait("/ready")
-
-
 def predict(server, data, **kwargs):
     return requests.post(server.url + "/predict", files={"image": data}, timeout=60, **kwargs)
 
