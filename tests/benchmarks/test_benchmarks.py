@@ -135,6 +135,7 @@ def test_contenders_are_loaded_where_they_are_compared_and_the_service_everywher
     assert set(cases(OURS, {SMALL.name: []}, 8)) == {(SMALL.name, 1), (SMALL.name, 8)}
 
 
+@pytest.mark.slow
 def test_a_short_round_compares_the_service_with_classic_flask(drawn):
     bench = Bench({SMALL.name: drawn[SMALL.name]}, 0.2, 1, Comparison(FACTS))
     bench.round([ours(), classic()])
@@ -206,6 +207,7 @@ def descendants(pid):
     return found[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "processes", "until"),
     [(("-c", STOPPED_SERVER), 2, "T"), (("-m", "benchmarks.reliability", "steady"), 1, "S")],

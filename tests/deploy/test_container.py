@@ -35,7 +35,7 @@ def test_the_build_context_contains_what_is_copied():
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """Return the folder that COPY would create, after the command that compiles the network."""
+    """Return the folder that COPY would create."""
     folder = tmp_path_factory.mktemp("image")
     for source in copied():
         for path in ROOT.glob(source):
@@ -43,15 +43,21 @@ def image(tmp_path_factory):
                 shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(image):
+    """Return the same folder after the command that compiles the network."""
     settings, command = re.search(
         r"&& (BONE_ENGINE\S+ BONE_CACHE_DIR=\S+) \S+python (app\.py check \S+)", DOCKERFILE
     ).groups()
-    environment = os.environ | dict(setting.split("=") for setting in inside(settings, folder).split())
+    environment = os.environ | dict(setting.split("=") for setting in inside(settings, image).split())
     arguments = [sys.executable, *command.split()]
-    subprocess.run(arguments, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
-    for compiled in [*folder.rglob("__pycache__")]:
+    subprocess.run(arguments, cwd=image, env=environment, check=True, capture_output=True, timeout=120)
+    for compiled in [*image.rglob("__pycache__")]:
         shutil.rmtree(compiled)
-    return folder
+    return image
 
 
 def inside(text, folder):
@@ -63,36 +69,37 @@ def environment_of(folder, home):
     return {name: inside(value, folder) for name, value in stated} | {"HOME": str(home)}
 
 
-def test_the_image_serves_the_compiled_network_and_writes_nothing_into_its_folder(image, tmp_path):
-    before = sorted(image.rglob("*"))
-    with serving(SERVICE, image, **environment_of(image, tmp_path)) as server:
+@pytest.mark.slow
+def test_the_image_serves_the_compiled_network_and_writes_nothing_into_its_folder(built, tmp_path):
+    before = sorted(built.rglob("*"))
+    with serving(SERVICE, built, **environment_of(built, tmp_path)) as server:
         server.wait("/ready")
         assert "compiling" not in server.output
         assert "<html" in requests.get(server.url + "/", timeout=10).text
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
         assert answer.status_code == 200
         assert health_check(server.port) == 0
-    assert sorted(image.rglob("*")) == before
+    assert sorted(built.rglob("*")) == before
     assert health_check(server.port) != 0
 
 
-@pytest.mark.extras
-def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(image, tmp_path):
+@pytest.mark.slow
+def test_the_slim_image_serves_its_model_and_refuses_another_with_a_reason(built, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=60)
     python = tmp_path / "venv/bin/python"
     install = [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements/slim.txt"]
     subprocess.run(install, check=True, timeout=300)
-    environment = environment_of(image, tmp_path)
+    environment = environment_of(built, tmp_path)
     command = (str(python), "app.py")
-    with serving(command, image, **environment) as server:
+    with serving(command, built, **environment) as server:
         server.wait("/ready")
         answer = requests.post(server.url + "/predict", files={"image": encoded(phantom())}, timeout=30).json()
         assert requests.get(server.url + "/model", timeout=10).json()["engine"] == "litert"
         assert answer["success"] in (0, 1)
-    another = shutil.copy(image / "bone_fracture_classifier.h5", tmp_path / "another.h5")
+    another = shutil.copy(built / "bone_fracture_classifier.h5", tmp_path / "another.h5")
     with h5py.File(another, "a") as file:
         file.attrs["bone_version"] = "another"
-    with serving(command, image, **environment | {"BONE_MODEL_PATH": str(another)}) as stopped:
+    with serving(command, built, **environment | {"BONE_MODEL_PATH": str(another)}) as stopped:
         assert stopped.process.wait(60) == 1
         assert "was not compiled for this installation; install TensorFlow" in stopped.output
 

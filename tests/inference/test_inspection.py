@@ -350,20 +350,26 @@ def test_a_hostile_file_is_refused_with_a_sentence_and_nothing_of_it_runs(name, 
     assert not payload.exists()
 
 
+# The compiled engine starts TensorFlow anew for each file.
+EITHER_ENGINE = pytest.mark.parametrize("engine", ["tensorflow", pytest.param("auto", marks=pytest.mark.slow)])
+
+
 @pytest.mark.parametrize(
     "text",
     ["[]", "null", '{"class_name": "Functional"}', '{"class_name": "Functional", "config": {}}', '{"config": {}}'],
 )
-def test_a_description_that_makes_no_sense_is_refused(file, text):
+@EITHER_ENGINE
+def test_a_description_that_makes_no_sense_is_refused(file, text, engine):
     whole_config(text)(file, None)
     with pytest.raises(ModelError, match="Keras cannot rebuild it"):
-        load(read_config({"BONE_MODEL_PATH": str(file)}))
+        load(read_config({"BONE_MODEL_PATH": str(file), "BONE_ENGINE": engine}))
 
 
-def test_an_activation_that_keras_does_not_know_is_refused(file):
+@EITHER_ENGINE
+def test_an_activation_that_keras_does_not_know_is_refused(file, engine):
     set_in_layer("activation", "os.system")(file, None)
     with pytest.raises(ModelError, match="Keras cannot rebuild it"):
-        load(read_config({"BONE_MODEL_PATH": str(file)}))
+        load(read_config({"BONE_MODEL_PATH": str(file), "BONE_ENGINE": engine}))
 
 
 def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):

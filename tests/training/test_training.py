@@ -153,6 +153,7 @@ def test_calibration_undoes_overconfidence_out_of_fold():
 
 
 @needs_backbone
+@pytest.mark.slow
 def test_calibration_put_into_the_weights_gives_what_it_gives_beside_them():
     recipe = dataclasses.replace(BASELINE, size=(64, 64))
     head, pixels = build_head(recipe), np.random.default_rng(3).random((4, 64, 64, 1), np.float32)
@@ -243,6 +244,7 @@ def test_a_written_model_reproduces_its_golden_outputs_and_states_what_it_needs(
 
 
 @needs_backbone
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [BASELINE, GRID], ids=lambda recipe: recipe.name)
 def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path, recipe):
     recipe = dataclasses.replace(recipe, size=(64, 64), epochs=1, random_views=0, batch=4, images_per_epoch=None)
