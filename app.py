@@ -81,7 +81,7 @@ def _answer_or_problem(data: bytes) -> dict[str, Any]:
     """Return what /predict would answer for one image of several, or its error."""
     try:
         return _predict(lambda: checked(data, state().config.max_upload_bytes), in_batch=True)
-    except Exception as error:  # noqa: BLE001 whatever it is, it must not harm the other images
+    except Exception as error:  # noqa: BLE001 no error may affect the other images
         return describe(error)
 
 
@@ -141,7 +141,7 @@ def _explain(
 
 @monitoring.get("/health")
 def health() -> Response:
-    """Answer 200 while the process lives."""
+    """Answer 200 while the process is alive."""
     return jsonify(status="alive")
 
 
@@ -154,14 +154,14 @@ def ready() -> Response:
 
 @monitoring.get("/model")
 def model() -> Response:
-    """Return what is loaded, each setting with where it came from, and its intended use."""
+    """Return what is loaded, the source of each setting, and the intended use."""
     classifier: Classifier = state().service.require()
     return jsonify(classifier.describe() | {"serviceVersion": VERSION, "intendedUse": INTENDED_USE[language()]})
 
 
 @monitoring.get("/metrics")
 def metrics() -> Response:
-    """Return the series that Prometheus scrapes."""
+    """Return the metrics that Prometheus scrapes."""
     classifier: Classifier = state().service.require()
     facts = {"sha256": classifier.sha256, "version": classifier.stated.get("version"), "engine": classifier.engine}
     state().metrics.name_model({name: str(fact) for name, fact in facts.items()} | {"service_version": VERSION})
@@ -169,7 +169,7 @@ def metrics() -> Response:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve, or check a model file; return the exit code. What stops the start is one sentence on standard error."""
+    """Serve, or check a model file; return the exit code. An error at the start is one sentence on standard error."""
     return command_line.run(arguments, _serve, _check, ModelError)
 
 
@@ -191,4 +191,4 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(status)  # threads of TensorFlow may still be running, and none of them is worth waiting for
+    os._exit(status)  # threads of TensorFlow may still be running, and nothing of theirs is needed

@@ -47,7 +47,7 @@ class Admission:
 
         overloaded: the queue is full; the caller is told when the requests before it will be done.
         deadline_exceeded: it waited longer than the limit, and nothing was spent on it.
-        With `always_wait` the queue is never full: for a caller that holds a slot of another kind already.
+        With `always_wait` the queue is never full; for a request that holds a slot of another kind already.
         """
         self._enter(always_wait=always_wait)
         started = time.monotonic()
@@ -57,7 +57,7 @@ class Admission:
             self._leave(time.monotonic() - started)
 
     def retry_after_seconds(self) -> int:
-        """Return when to try again: what waits and works now, at the measured pace, at least 1."""
+        """Return after how many seconds to retry: as long as the present requests will take, at least 1."""
         pending = len(self._waiting) + self._working
         return max(1, math.ceil(pending * self._mean_seconds / self._slots))
 
@@ -116,5 +116,5 @@ class Admissions:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait, of whatever kind."""
+        """How many requests wait, of all kinds."""
         return self.predictions.waiting + self.batches.waiting

@@ -1,4 +1,4 @@
-"""`python app.py` serves; `python app.py check FILE` checks a model. What loads the model is handed in by app."""
+"""`python app.py` serves; `python app.py check FILE` checks a model. app.py passes in how to load the model."""
 
 import dataclasses
 import logging
@@ -55,7 +55,7 @@ def serve(app: Flask, load: Callable[[Config], object], failure: type[Exception]
     config = state.config
     limit_malloc_arenas()
     configure_logs(sys.stdout)
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # decode mends or refuses what it warns of
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # decode handles what it warns about
     for name, similar in unknown_variables(os.environ).items():
         logger.warning("%s is not a known setting%s.", name, f"; did you mean {similar}?" if similar else "")
     server = Server(
@@ -74,7 +74,7 @@ def serve(app: Flask, load: Callable[[Config], object], failure: type[Exception]
 
 
 def _load(state: State, load: Callable[[Config], object], failure: type[Exception], server: Server) -> None:
-    """Load the classifier while the server already answers; stop the server where that fails."""
+    """Load the classifier while the server already answers; stop the server if that fails."""
     started = time.perf_counter()
     try:
         state.service.classifier = load(state.config)

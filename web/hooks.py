@@ -22,7 +22,7 @@ from web.state import EXTENSION, Service, State, state
 from web.uploads import MAX_FORM_MEMORY_BYTES, MAX_FORM_PARTS, StrictRequest
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MONITORING: Final = "monitoring"  # the blueprint whose routes answer before the model is ready, or refuse themselves
+MONITORING: Final = "monitoring"  # the blueprint whose routes check themselves whether the model is ready
 
 logger = logging.getLogger(LOGGER)
 
@@ -98,7 +98,7 @@ def admitted(*, always_wait: bool) -> Iterator[None]:
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Record how long a stage of the request takes; of one that fails, nothing."""
+    """Record how long a stage of the request takes, unless it fails."""
     started = time.perf_counter()
     yield
     g.stages[stage] = time.perf_counter() - started
@@ -118,7 +118,7 @@ def end_request(response: Response) -> Response:
     if g.stages:
         response.headers["Server-Timing"] = ", ".join(f"{stage};dur={ms}" for stage, ms in milliseconds().items())
     seconds = time.perf_counter() - g.started
-    route = request.url_rule.rule if request.url_rule else None  # never the path as sent: it may hold a name
+    route = request.url_rule.rule if request.url_rule else None  # never the path as sent: it may contain a name
     state().metrics.count_request(route or "none", response.status_code, g.code, seconds)
     state().metrics.observe_stages(g.stages)
     logger.info(

@@ -54,7 +54,7 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     "request_too_large": ErrorMessage(
         413,
         "La petición trae demasiado: envía menos imágenes, o más pequeñas, y ningún otro campo.",
-        "The request contains too much: send fewer images, or smaller ones, and no other fields.",
+        "The request is too large: send fewer or smaller images, and no other fields.",
     ),
     "too_many_pixels": ErrorMessage(
         413,
@@ -64,12 +64,12 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     "unsupported_image": ErrorMessage(
         415,
         "El archivo no es una imagen de un formato admitido: envía {formats}.",
-        "The file is not an image of an accepted format: send {formats}.",
+        "The file is not an image in an accepted format: send {formats}.",
     ),
     "unreadable_image": ErrorMessage(
         422,
         "La imagen está dañada o incompleta y no se puede leer: expórtala de nuevo y reenvíala.",
-        "The image is damaged or incomplete and cannot be decoded: export it again and send it again.",
+        "The image is damaged or incomplete and cannot be decoded: export it again and resend it.",
     ),
     "image_too_small": ErrorMessage(
         422,
@@ -107,7 +107,7 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
     "modality": ErrorMessage(
         415,
         "El archivo DICOM es de la modalidad {modality}, que no es una radiografía: envía {accepted}.",
-        "The DICOM file is of the modality {modality}, which is not a radiograph: send {accepted}.",
+        "The DICOM file has the modality {modality}, which is not a radiograph: send {accepted}.",
     ),
     "unknown_modality": ErrorMessage(
         415,

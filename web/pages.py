@@ -1,4 +1,4 @@
-"""The pages for people: the one that shows a radiograph and its verdict, and the one that describes the API."""
+"""The HTML pages: one to classify radiographs, one to try the API; and the API's description."""
 
 import json
 from pathlib import Path

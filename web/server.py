@@ -1,6 +1,6 @@
-"""A WSGI application -> a server that answers in threads and, asked to stop, finishes what is in flight.
+"""A WSGI application -> a server that answers in threads and finishes the requests in flight before it stops.
 
-waitress does the serving; `web.limits` holds what it lacks.
+waitress does the serving; `web.limits` adds what it lacks.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ from web.limits import (
     is_too_slow,
 )
 
-SPARE_THREADS: Final = 16  # besides those that work or wait: for probes, and to refuse
+SPARE_THREADS: Final = 16  # besides those that work or wait: for probes and refusals
 POLL_SECONDS: Final = 0.25
 TRIM_SECONDS: Final = 5
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 25), (-1, 1 << 28))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
@@ -56,7 +56,7 @@ def limit_malloc_arenas() -> None:
     """Tell glibc to share two arenas among all threads and to keep what is freed until `trim_memory` returns it.
 
     By default it keeps an arena for each of many threads, and the process grows by 100 MB and more over 100,000
-    requests, though nothing leaks. Returning each large block at once would make a large image fault its pages anew.
+    requests, though nothing leaks. Returning large blocks at once would make each large image fault in its pages again.
     """
     for option, value in MALLOC_OPTIONS:
         _glibc("mallopt", option, value)
@@ -116,7 +116,7 @@ class Server:
     def run(self) -> int:
         """Serve until SIGINT, SIGTERM or `stop`, and return the exit code. Call it in the main thread.
 
-        The first signal calls `on_drain` and lets what is in flight finish, for at most `drain_seconds`; the
+        The first signal calls `on_drain` and lets the requests in flight finish, for at most `drain_seconds`; the
         application keeps answering meanwhile. A second signal ends the wait.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -128,7 +128,7 @@ class Server:
         return self._exit_code or 0
 
     def stop(self, exit_code: int) -> None:
-        """End `run` without a drain; from any thread."""
+        """End `run` without a drain. Call it from any thread."""
         self._exit_code = exit_code
         self._waitress.pull_trigger()
 
@@ -153,7 +153,7 @@ class Server:
                 channel.will_close = True
 
     def _drain(self) -> None:
-        """Wait for what is in flight now; then refuse connections and wait for what came in meanwhile."""
+        """Wait for the requests in flight; then refuse connections and wait for those that came in meanwhile."""
         deadline = time.monotonic() + self._drain_seconds
         self._waitress.draining = True
         self._on_drain()
@@ -169,7 +169,7 @@ class Server:
         return self._stop_requests < 2 and time.monotonic() < deadline
 
     def _in_flight(self) -> set[HTTPChannel]:
-        """Return the connections that hold a request: arriving, queued, being worked on, or its response unsent."""
+        """Return the connections that hold a request: arriving, queued, being processed, or its response unsent."""
         return {
             channel
             for channel in list(self._waitress.active_channels.values())

@@ -18,7 +18,7 @@ EXTENSION = "bone"
 class Service:
     """What changes while the process lives: the classifier arrives when it is ready, draining begins at the end."""
 
-    classifier: Any = None  # a model_loader.Classifier: nothing in this room looks inside
+    classifier: Any = None  # a model_loader.Classifier, opaque to this room
     draining: bool = False
 
     def drain(self) -> None:
@@ -49,7 +49,7 @@ def state() -> State:
 
 
 def language() -> Language:
-    """Return the language of `?lang=`, or the configured one where it is absent or neither es nor en."""
+    """Return the language of `?lang=`, or the configured one if it is neither es nor en."""
     asked = request.args.get("lang")
     return cast("Language", asked) if asked in ("es", "en") else state().config.language
 

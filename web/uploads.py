@@ -34,7 +34,7 @@ class StrictRequest(Request):
 
 
 def one_image(request: Request, max_bytes: int) -> bytes:
-    """Return the one image in the form field `image`, or the body where its type is an image's. Raise ApiError."""
+    """Return the one image in the form field `image`, or the body if its type is an image's. Raise ApiError."""
     if request.mimetype in RAW_TYPES:
         return checked(request.get_data(cache=False), max_bytes)
     files = _files(request)
@@ -57,7 +57,7 @@ def several_images(request: Request, max_images: int, max_bytes: int) -> list[by
 
 
 def checked(data: bytes, max_bytes: int) -> bytes:
-    """Return the bytes of one image, which must be neither none nor too many. Raise ApiError."""
+    """Return the bytes of one image, unless they are none or too many. Raise ApiError."""
     if not data:
         raise ApiError("empty_image")
     if len(data) > max_bytes:
@@ -82,5 +82,5 @@ def _files(request: Request) -> list[FileStorage]:
 
 
 def _content(file: FileStorage) -> bytes:
-    """Return the bytes of a file, shared with its BytesIO, of which `read` would make a copy."""
+    """Return the bytes of a file, shared with its BytesIO; `read` would copy them."""
     return cast("BytesIO", file.stream).getvalue()
