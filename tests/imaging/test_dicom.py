@@ -988,7 +988,7 @@ def test_a_refusal_reaches_the_caller_in_both_languages(server):
     assert spanish.status_code == english.status_code == 415
     assert spanish.json()["code"] == "unsupported_image"
     assert "de la modalidad CT" in spanish.json()["message"]
-    assert "of the modality CT" in english.json()["message"]
+    assert "has the modality CT" in english.json()["message"]
 
 
 def test_the_service_s_log_says_nothing_of_the_patient(server):

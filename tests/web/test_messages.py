@@ -45,7 +45,7 @@ def test_a_reason_chooses_its_own_sentence():
     facts = {"reason": "modality", "modality": "CT", "accepted": "CR, DX"}
     assert error_message("unsupported_image", "en", facts) == (
         415,
-        "The DICOM file is of the modality CT, which is not a radiograph: send CR, DX.",
+        "The DICOM file has the modality CT, which is not a radiograph: send CR, DX.",
     )
 
 
