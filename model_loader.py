@@ -32,7 +32,7 @@ logger = logging.getLogger(f"{LOGGER}.model")
 
 
 def inspect(config: Config) -> ModelFile:
-    """Return what the model file is and states, without loading it. Raise ModelError."""
+    """Return what the model file contains, without loading it. Raise ModelError."""
     try:
         return inspect_model(config.model_path, config.cache_path)
     except ModelError as error:
@@ -75,7 +75,7 @@ def _load(config: Config, file: ModelFile, cores: int) -> Classifier:
 
 
 def _open_network(config: Config, file: ModelFile, settings: Mapping[str, Setting], cores: int) -> Network:
-    """Open the engine that the settings name; for `auto` the compiled one, and Keras where that one cannot serve."""
+    """Open the engine that the settings name; for `auto` the compiled one, or Keras if that one cannot serve."""
     if config.engine == "tensorflow":
         return _open_keras(config.model_path, file.keras_version)
     scale = SCALINGS[settings["scaling"].value]

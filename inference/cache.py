@@ -1,4 +1,4 @@
-"""The folder where starts leave results for later ones. Every entry is whole, and none is needed."""
+"""The folder where one start keeps results for later ones. Every entry is complete, and none is necessary."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ MAX_ENTRIES: Final = 4  # of each kind; older ones are removed
 
 
 def write(entry: Path, data: bytes) -> None:
-    """Write an entry that nobody ever reads half written, and remove the oldest ones of its kind. Raise OSError.
+    """Write an entry that nobody can read half written, and remove the oldest ones of its kind. Raise OSError.
 
     An entry is named KIND-KEY.SUFFIX.
     """

@@ -1,4 +1,4 @@
-"""A network joined with the settings of its file: what a caller must know to feed it and to read its outputs."""
+"""A network together with its settings: what a caller needs to feed it and to read its outputs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Outputs(NamedTuple):
 class Network(Protocol):
     """A network that some engine runs: float32 (n, height, width, channels) to outputs by name, probabilities first.
 
-    The shapes are those of the file, the first number standing for n, None where any size will do.
+    The shapes are those of the file; the first number is n, None stands for any size.
     """
 
     @property
@@ -43,7 +43,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that is ready to serve, with all that a caller must know to feed it and to read its outputs.
+    """A network that is ready to serve, with all that a caller needs to feed it and to read its outputs.
 
     `conformal` holds a quantile, 0 to 1, for each class and, where the network has such an output, for none.
     `evidence_scale` holds the evidence at which a heat map starts and the evidence at which it is full.
@@ -71,7 +71,7 @@ class Classifier:
 
     @property
     def threshold(self) -> float:
-        """The least confidence of a success, 0 to 1."""
+        """The lowest confidence of a success, 0 to 1."""
         return cast("float", self.settings["threshold"].value)
 
     @property
@@ -86,7 +86,7 @@ class Classifier:
 
     @property
     def has_none_output(self) -> bool:
-        """Whether the last output says that the image is of no known class."""
+        """Whether the last output is the probability of none of the known classes."""
         return self.outputs > len(self.class_names)
 
     def with_scaling(self, scaling: Scaling) -> "Classifier":
@@ -94,7 +94,7 @@ class Classifier:
         return replace(self, settings=dict(self.settings) | {"scaling": Setting(scaling, "environment")})
 
     def describe(self) -> dict[str, Any]:
-        """Return what GET /model tells about the network, as JSON types."""
+        """Return what GET /model states about the network, as JSON types."""
         return {
             "classNames": list(self.class_names),
             "noneOutput": self.has_none_output,
@@ -121,7 +121,7 @@ class Classifier:
 def build_classifier(
     network: Network, file: ModelFile, settings: Mapping[str, Setting], *, has_golden: bool
 ) -> Classifier:
-    """Join a network with its settings. Raise ModelError where they do not fit together."""
+    """Combine a network with its settings. Raise ModelError if they do not fit together."""
     size = fit_input_size(settings["input_size"], network.input_shape)
     outputs = cast("int", network.output_shapes["probabilities"][1])
     evidence = network.output_shapes.get("evidence", (None,))[1:] or None
@@ -209,7 +209,7 @@ def _camel(name: str) -> str:
 
 
 def _parsed(text: Any) -> Any:
-    """Return what a JSON attribute holds; None where the file has none, or something else."""
+    """Return the value of a JSON attribute; None if it is absent or not JSON."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):

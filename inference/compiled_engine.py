@@ -1,4 +1,4 @@
-"""A network that was compiled once and is kept in the cache: quick to load, run by LiteRT, without TensorFlow.
+"""A network that was compiled once and is cached: quick to load, run by LiteRT, without TensorFlow.
 
 Where the entry is missing, outdated or damaged, `keras_engine.py` compiles the .h5 again, in a child process.
 """
@@ -67,9 +67,9 @@ class Parts(NamedTuple):
 
 
 class CompiledNetwork:
-    """A compiled network. Shapes are those of the file, None where any size will do.
+    """A compiled network. Shapes are those of the file; None stands for any size.
 
-    An image that comes alone is spread over all cores; of several at the same time each gets one core.
+    A single image uses all cores; of several at the same time each uses one.
     """
 
     name = "litert"
@@ -87,7 +87,7 @@ class CompiledNetwork:
     def __call__(self, images: Images) -> dict[str, NDArray[np.float32]]:
         """Run (n, height, width, channels), one by one; return the outputs by name.
 
-        Batches gain nothing on a processor with this engine, and one by one no answer can depend on its neighbours.
+        Batches gain nothing on a CPU with this engine, and one by one no answer can depend on another image.
         """
         with self._choose() as pool:
             outputs = [pool.run(image[np.newaxis]) for image in images]
@@ -106,7 +106,7 @@ class CompiledNetwork:
 
 
 class _Pool:
-    """Idle interpreters, each for one caller at a time and with memory of its own; it grows when none is idle."""
+    """Interpreters, each for one caller at a time and with memory of its own; it grows when none is idle."""
 
     def __init__(self, parts: Parts, threads: int) -> None:
         self._parts, self.threads = parts, threads
@@ -153,7 +153,7 @@ def load_compiled(source: ModelSource, cache_path: Path, cores: int) -> Compiled
         return CompiledNetwork(_read(entry), cores)
     except FileNotFoundError:
         logger.info("compiling the network, once")
-    except Exception as error:  # noqa: BLE001 however it is damaged, it is compiled again
+    except Exception as error:  # noqa: BLE001 whatever the damage, it is compiled again
         logger.warning("The compiled network in the cache cannot be used (%s); it is compiled again.", error)
     archive = _compile(source)
     try:
@@ -169,7 +169,7 @@ def _read(entry: Path) -> Parts:
     outdated = [name for name, made in parts.facts["made_with"].items() if _installed(name) not in (None, made)]
     if outdated:
         raise ValueError(f"another {outdated[0]} is installed")
-    with contextlib.suppress(OSError):  # a read-only cache serves all the same
+    with contextlib.suppress(OSError):  # a read-only cache works as well
         os.utime(entry)  # the entries used last stay in the cache
     return parts
 
@@ -194,7 +194,7 @@ def _compile(source: ModelSource) -> bytes:
     arguments = [str(source.path), source.keras_version, str(source.side), str(source.low), str(source.high)]
     command = [sys.executable, "-I", str(COMPILER), *arguments]
     try:
-        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
+        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 a module of this room
     except subprocess.TimeoutExpired:
         raise ModelError(f"compiling it took over {TIMEOUT_SECONDS} s.", keras_may_serve=True) from None
     if child.returncode == keras_engine.UNFIT:

@@ -1,4 +1,4 @@
-"""A .h5 of unknown origin -> what it holds, or a refusal. Reads with h5py alone, in a child process.
+"""A .h5 of unknown origin -> what it contains, or a refusal. Reads with h5py alone, in a child process.
 
 `model_file.py` runs this file by its path, under `python -I`, so it imports nothing of the project.
 
@@ -98,7 +98,7 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a file is and states of itself: the Keras that wrote it, the layers it names, its attributes `bone_*`."""
+    """What a file contains: the Keras version that wrote it, the names of its layers, its attributes `bone_*`."""
 
     sha256: str
     keras_version: str
@@ -319,7 +319,7 @@ def _limit_memory() -> None:
 
 
 def main() -> int:
-    """Print what the file named on the command line holds as JSON, or the refusal with exit code 3."""
+    """Print what the file named on the command line contains as JSON, or the refusal with exit code 3."""
     _limit_memory()
     try:
         found = read_model_file(Path(sys.argv[1]))

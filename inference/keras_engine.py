@@ -1,6 +1,6 @@
 """A Keras .h5 on TensorFlow: loaded to run here, or, in a child process, compiled into what LiteRT runs.
 
-The only module that imports TensorFlow, and only where a network is loaded: that takes seconds and 500 MB.
+The only module that imports TensorFlow, and only to load a network: that takes seconds and 500 MB.
 `compiled_engine.py` runs this file by its path, under `python -I`, so it imports nothing of the project.
 """
 
@@ -32,7 +32,7 @@ UNFAITHFUL: Final = 4
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """A traced network. Shapes are those of the file, None where any size will do."""
+    """A traced network. Shapes are those of the file; None stands for any size."""
 
     input_shape: Shape
     output_shapes: dict[str, Shape]
@@ -95,7 +95,7 @@ def _to_network(model: Any) -> KerasNetwork:
 
 
 def _output_indexes(names: list[str]) -> dict[str, int]:
-    """Return where the probabilities are among the outputs, the first unless one is named so, and the optional ones."""
+    """Return the index of the probabilities, the first output unless one is named so, and those of the others."""
     main = names.index(PROBABILITIES) if PROBABILITIES in names else 0
     optional = {name: names.index(name) for name in OPTIONAL_OUTPUTS if name in names and names.index(name) != main}
     return {PROBABILITIES: main} | optional
@@ -121,7 +121,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def write_compiled(network: KerasNetwork, checks: Images, archive: Any) -> dict[str, float]:
-    """Write the network into a zip file as LiteRT's model for one image; return how far it is from Keras.
+    """Write the network into a zip file as a LiteRT model for one image; return its distance from Keras.
 
     `checks` is (n, height, width, channels); the distance is the largest difference on them, by output.
     """
@@ -171,7 +171,7 @@ def _run(interpreter: Any, images: Images, index: int) -> NDArray[np.float32]:
 
 
 def check_images(path: Path, shape: tuple[int, ...], low: float, high: float) -> Images:
-    """Return images to compare two engines on: black, white, noise, and the file's golden inputs where they fit.
+    """Return images to compare two engines on: black, white, noise, and the file's golden inputs if they fit.
 
     `shape` is (height, width, channels); black is `low`, white is `high`.
     """
@@ -209,7 +209,7 @@ def main(path: Path, keras_version: str, side: int, low: float, high: float) -> 
 
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get into the answer
+    os.dup2(2, 1)  # what a library prints must not mix with the result
     status, output = main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
     answer.write(output)
     answer.close()

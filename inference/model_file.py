@@ -20,8 +20,8 @@ INSPECTION: Final = Path(inspection.__file__)
 def inspect_model(path: Path, cache_path: Path) -> ModelFile:
     """Return what the file is and states. Raise ModelError where it is refused.
 
-    Bytes that passed these very rules before are not read again where the cache remembers them, which saves a third
-    of a second at each start.
+    A file that passed under the same rules before is not read again if the cache remembers it, which saves a third of
+    a second at each start.
     """
     entry = _entry(path, cache_path)
     if entry is None:
@@ -29,7 +29,7 @@ def inspect_model(path: Path, cache_path: Path) -> ModelFile:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: inspect again
         return _to_model_file(json.loads(entry.read_bytes()))
     found = _inspect_in_child(path)
-    with contextlib.suppress(OSError):  # where it cannot be written, the next start inspects again
+    with contextlib.suppress(OSError):  # if it cannot be written, the next start inspects again
         cache.write(entry, json.dumps(found).encode())
     return _to_model_file(found)
 

@@ -1,4 +1,4 @@
-"""What `python app.py check FILE` says of a model."""
+"""What `python app.py check FILE` prints about a model."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

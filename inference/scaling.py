@@ -1,7 +1,7 @@
-"""Does the network rescale or normalise its own input? Its description and weights tell, read with h5py alone.
+"""Find out whether a network rescales or normalises its own input, from its description and weights, with h5py alone.
 
-The layers are followed from the input on. Those that only move pixels are passed, those that compute
-factor * x + offset are multiplied out, and the first other layer ends the walk. The product shows which pixels
+The layers are followed from the input. Those that only move pixels are skipped, those that compute
+factor * x + offset are combined, and the first other layer ends the walk. The product shows which pixels
 the network expects: 0 to 255 where it subtracts 110 or divides by 50, 0 to 1 where it subtracts 0.5.
 """
 
@@ -28,7 +28,7 @@ Shown = Literal["unit", "none"]
 
 
 class Affine(NamedTuple):
-    """What the layers so far make of a pixel: factor * pixel + offset; `ended` where the walk has come to its end."""
+    """What the layers so far make of a pixel: factor * pixel + offset; `ended` if the walk has ended."""
 
     factor: float = 1.0
     offset: float = 0.0
@@ -40,7 +40,7 @@ class Affine(NamedTuple):
 
     @property
     def shows(self) -> Shown | None:
-        """Return the pixels that this function expects, None where it leaves them as they are."""
+        """Return the scaling that this function expects, None if it leaves pixels unchanged."""
         if (self.factor, self.offset) == (1, 0) or not self.factor or not np.isfinite(self.factor + self.offset):
             return None
         mean, deviation = -self.offset / self.factor, 1 / abs(self.factor)

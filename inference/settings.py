@@ -1,4 +1,4 @@
-"""What belongs to the weights and travels with them: the file's attributes `bone_*`, overruled by the environment."""
+"""Settings that belong to the weights: the file's attributes `bone_*`, which the environment overrides."""
 
 import json
 import math
@@ -29,7 +29,7 @@ VARIABLES: Final[Mapping[str, str]] = {name: _BY_FIELD[name].variable for name i
 
 
 class Setting(NamedTuple):
-    """A value that belongs to the weights, and where it came from."""
+    """A value that belongs to the weights, and its source."""
 
     value: Any
     source: Source
@@ -87,7 +87,7 @@ def _parse(name: str, value: str | float) -> Any:
 def fit_input_size(setting: Setting, shape: Shape) -> Setting:
     """Return (height, width): the network's own sides, and the setting where it takes any. Raise ModelError.
 
-    `shape` is the network's (n, height, width, channels), None where any size will do.
+    `shape` is the network's (n, height, width, channels), None stands for any size.
     """
     own = shape[1:3]
     sides = tuple(side or setting.value for side in own)
@@ -105,7 +105,7 @@ def fit_input_size(setting: Setting, shape: Shape) -> Setting:
 
 
 def read_conformal(stated: Mapping[str, Any], class_names: Sequence[str], *, has_none: bool) -> dict[str, float] | None:
-    """Return the quantile of each class, and of none, by the names in use; None where the file has none.
+    """Return the quantile of each class, and of none, by the names in use; None if the file has none.
 
     The file names its own classes, in the same order. Raise ModelError.
     """
@@ -122,7 +122,7 @@ def read_conformal(stated: Mapping[str, Any], class_names: Sequence[str], *, has
 
 
 def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the evidence at which a heat map starts and is full; None where the file states none. Raise ModelError."""
+    """Return the evidence at which a heat map starts and is full; None if the file states none. Raise ModelError."""
     if "evidence" not in stated:
         return None
     edges = _parse_numbers(stated["evidence"])
@@ -132,7 +132,7 @@ def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None
 
 
 def _parse_numbers(value: Any) -> dict[str, float]:
-    """Return a JSON object of numbers; an empty one where the value is something else."""
+    """Return a JSON object of numbers; an empty one if the value is something else."""
     try:
         numbers = json.loads(value)
         return {name: float(number) for name, number in numbers.items() if not isinstance(number, bool | str)}

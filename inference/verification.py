@@ -1,4 +1,4 @@
-"""The proof that a network computes what it was trained to: golden outputs from its file, or at least probabilities."""
+"""Verify that a network computes what it was trained to: its golden outputs, or at least probabilities."""
 
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,19 +14,19 @@ from inference.keras_engine import Images
 
 GOLDEN_TOLERANCE: Final = 1e-3
 SUM_TOLERANCE: Final = 1e-2
-NEGLIGIBLE: Final = 1e-6  # below 0: what rounding leaves of a share of 0
+NEGLIGIBLE: Final = 1e-6  # below 0: a share of 0 after rounding
 MAX_GOLDEN_BYTES: Final = 50_000_000
 
 
 class Golden(NamedTuple):
-    """Images and what the network gave for them: uint8 (n, height, width, channels), float32 (n, outputs)."""
+    """Images and the network's outputs for them: uint8 (n, height, width, channels), float32 (n, outputs)."""
 
     inputs: NDArray[np.uint8]
     outputs: NDArray[np.float32]
 
 
 def read_golden(path: Path) -> Golden | None:
-    """Return the file's golden inputs and outputs, None where it holds none. Raise ModelError."""
+    """Return the file's golden inputs and outputs, None if it has none. Raise ModelError."""
     with h5py.File(path, "r") as file:
         if "bone_golden" not in file:
             return None
@@ -48,7 +48,7 @@ def _check_kind(inputs: Any, outputs: Any) -> None:
 
 
 def verify(classifier: Classifier, golden: Golden | None) -> None:
-    """Run the golden inputs, whose outputs must come back within 1e-3, or else zeros, ones and noise. Raise ModelError.
+    """Run the golden inputs, whose outputs must match within 1e-3, else black, white and noise. Raise ModelError.
 
     The outputs must be probabilities. The same run warms the network up.
     """
