@@ -28,11 +28,14 @@ KERAS = {"Keras 3": keras, "Keras 2": tf_keras}
 def brightness_model(
     size: tuple[int | None, int | None] = (32, 32), channels: int = 3, none: float = 0.0, name: str = "probabilities"
 ) -> keras.Model:
-    """Two classes whose probabilities are darkness and mean brightness; `none` > 0 adds a third output of that size."""
-    image = keras.Input((*size, channels))
+    """Two classes whose probabilities are darkness and mean brightness; `none` > 0 adds a third output of that size.
+
+    Every layer has a name, so that each run of the tests saves the same bytes, which are compiled once.
+    """
+    image = keras.Input((*size, channels), name="image")
     outputs = 3 if none else 2
     head = keras.layers.Dense(outputs, name=name)
-    model = keras.Model(image, head(keras.layers.GlobalAveragePooling2D()(image)))
+    model = keras.Model(image, head(keras.layers.GlobalAveragePooling2D(name="mean")(image)), name="brightness")
     scale = (1 - none) / channels
     kernel = np.zeros((channels, outputs))
     kernel[:, 0], kernel[:, 1] = -scale, scale
