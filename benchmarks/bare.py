@@ -1,6 +1,6 @@
-"""The bare limit: decode, prepare and network in a loop, no HTTP; one thread for a lone image, else one for each core.
+"""The bare limit: decode, prepare and network in a loop, without HTTP; one thread for one caller, else one per core.
 
-`python -m benchmarks.bare FOLDER` answers each line `[film, callers, seconds]` with a line of JSON, to the last one.
+`python -m benchmarks.bare FOLDER` answers each line `[film, callers, seconds]` with a line of JSON.
 """
 
 import json
@@ -26,7 +26,7 @@ MAX_PIXELS: Final = 50_000_000
 
 
 class Rate(NamedTuple):
-    """Calls a second, the median ms of a call, and the processor's ms of each."""
+    """Calls per second, the median ms of a call, and the processor time of each in ms."""
 
     per_second: float
     p50_ms: float
@@ -38,7 +38,7 @@ Measure = Callable[[str, int, float], Rate]
 
 @contextmanager
 def bare_limit(films: dict[str, list[bytes]], settings: dict[str, str]) -> Iterator[Measure]:
-    """Start a process that holds the network and the films; yield what measures (film, callers, seconds) there."""
+    """Start a process that holds the network and the films; yield a function that measures there."""
     with tempfile.TemporaryDirectory() as folder:
         write(films, Path(folder))
         with subprocess.Popen(
@@ -58,14 +58,14 @@ def bare_limit(films: dict[str, list[bytes]], settings: dict[str, str]) -> Itera
 
 
 def classify(classifier: Classifier, data: bytes) -> object:
-    """Take one file to its probabilities, as the service does."""
+    """Return the probabilities of one file, as the service computes them."""
     image, _ = decode(data, MAX_PIXELS)
     size, channels = classifier.input_size, classifier.channels
     return classifier.predict(prepare(image, size, channels, classifier.scaling, classifier.resize))
 
 
 def measure(classifier: Classifier, files: list[bytes], callers: int, seconds: float) -> Rate:
-    """Loop over the files for so long, in as many threads as the callers could keep busy."""
+    """Loop over the files for the given seconds, in as many threads as the callers can keep busy."""
     times: list[list[float]] = [[] for _ in range(min(callers, available_cores()))]
     cpu, started = time.process_time(), time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""A small asynchronous HTTP client: sends prepared bytes, so that the load generator costs little of the processor."""
+"""A small asynchronous HTTP client that sends prepared bytes, so that generating load takes little processor time."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status (0 where the connection was closed), the body, the headers, the seconds it took.
+    """An answer: the status (0 if the connection was closed), the body, the headers, the seconds that it took.
 
     The names of the headers are in lower case.
     """
@@ -38,14 +38,14 @@ def head(what: str, headers: dict[str, str]) -> bytes:
 
 
 class Client:
-    """Connections to 127.0.0.1 that are used again once their answer is in."""
+    """A pool of connections to 127.0.0.1, each reused after its answer."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: list[Connection] = []
 
     async def send(self, data: bytes, timeout_seconds: float = 60) -> Answer:
-        """Send one request; status 0 where no whole answer came."""
+        """Send one request; status 0 if no complete answer came."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -68,7 +68,7 @@ class Client:
         return int(status_line.split(" ")[1]), headers, body
 
     def _reusable(self) -> Connection | None:
-        """Return an idle connection that the server has not closed meanwhile, if there is one."""
+        """Return an idle connection that the server has not closed, if there is one."""
         while self._idle:
             reader, writer = self._idle.pop()
             if not reader.at_eof():
@@ -84,7 +84,7 @@ class Client:
 
 
 async def open_loop(client: Client, requests_per_second: float, seconds: float, bodies: list[bytes]) -> list[Answer]:
-    """Send at a steady pace whatever the server does; the seconds of an answer count from when it was due."""
+    """Send at a steady rate whatever the server does; the seconds of an answer count from when it was due."""
     tasks = []
     began = time.perf_counter()
     for number in range(int(requests_per_second * seconds)):
@@ -100,7 +100,7 @@ async def _late(client: Client, data: bytes, due: float) -> Answer:
 
 
 async def closed_loop(client: Client, clients: int, seconds: float, bodies: list[bytes]) -> list[tuple[int, Answer]]:
-    """Let `clients` callers each send their next request when they have the last answer; (body's number, answer)."""
+    """Let `clients` callers each send their next request after their last answer; return (body index, answer)."""
     answers: list[tuple[int, Answer]] = []
     end = time.perf_counter() + seconds
 

@@ -1,12 +1,11 @@
-"""The service against the classic one, the bare limit and, with --peers, LitServe and BentoML, in one run.
+"""Compare the service with classic Flask, the bare limit and, with --peers, LitServe and BentoML, in one run.
 
     python -m benchmarks.compare [--peers] [--short] [--rounds 3] [--seconds 3] [--requests 10000]
 
-`make bench` and `make bench-peers` install what that needs and call it. Each round starts every contender and gives
-each load to all of them in turn, those that wait being stopped meanwhile (SIGSTOP): the pace of a machine drifts within
-minutes, and so it drifts for all. The images are drawn, or radiographs from BONE_DATA_DIR.
-What was measured goes to benchmarks/.cache/comparison.json, from which `python -m benchmarks.report` writes
-benchmarks/README.md and the plots.
+`make bench` and `make bench-peers` install what it needs and run it. Each round starts every contender and gives each
+load to all of them in turn, while the others are stopped (SIGSTOP): the speed of a machine drifts within minutes, and
+so it drifts for all. The images are drawn, or radiographs from BONE_DATA_DIR. The measurements go to
+benchmarks/.cache/comparison.json, from which `python -m benchmarks.report` writes benchmarks/README.md and the plots.
 """
 
 import argparse
@@ -38,15 +37,15 @@ Films = dict[str, list[bytes]]
 Answers = dict[str, list[dict[str, Any]]]
 
 RESULT: Final = CACHE / "comparison.json"
-WARMING: Final = 0.25  # of a load, before it, unmeasured
+WARMING: Final = 0.25  # before each load, not measured
 CONCURRENCIES: Final = (1, 8, 32, 128)
-FEW: Final = 8  # callers up to which the bare limit is measured beside: alone, and on all cores
-AT_THE_LARGE: Final = (1, 8, 32)  # of the others: 128 callers of a classic service would wait for a quarter of a minute
+FEW: Final = 8  # callers up to which the bare limit is measured too: alone, and on all cores
+AT_THE_LARGE: Final = (1, 8, 32)  # for the others: 128 callers of classic Flask would wait for a quarter of a minute
 AGREE_WITHIN_POINTS: Final = 1.0
 
 
 def cases(contender: str, films: Films, most: int) -> Iterator[tuple[str, int]]:
-    """Yield (kind of film, concurrency up to `most`): every pair for our own service, fewer for the others."""
+    """Yield (kind of film, concurrency up to `most`): every pair for the service, fewer for the others."""
     for kind in (kind for kind in KINDS if kind.name in films):
         if contender == OURS or kind == SMALL:
             chosen: tuple[int, ...] = CONCURRENCIES
@@ -57,7 +56,7 @@ def cases(contender: str, films: Films, most: int) -> Iterator[tuple[str, int]]:
 
 @dataclass
 class Bench:
-    """One run: the films, how long each load lasts, the most callers, what was measured, what the first answered."""
+    """One run: films, seconds per load, most callers, the measurements, and the answers of the first contender."""
 
     films: Films
     seconds: float
@@ -66,7 +65,7 @@ class Bench:
     reference: Answers = field(default_factory=dict)
 
     def round(self, contenders: Sequence[Contender]) -> None:
-        """Start, check and warm up all, then give each load to all in turn, the bare limit first."""
+        """Start, check and warm up all contenders, then give each load to all in turn, after the bare limit."""
         bodies = {name: [prepared("/predict", film) for film in files] for name, files in self.films.items()}
         with ExitStack() as stack:
             limit = stack.enter_context(bare_limit(self.films, ours().settings))
@@ -87,7 +86,7 @@ class Bench:
                 self.comparison.visits.append(Visit(name, first[name], server.family_memory_mb()))
 
     def load(self, server: RunningServer, case: tuple[str, str, int], bodies: list[bytes]) -> Load:
-        """Load a server that is paused, after a little that is not measured, and pause it again."""
+        """Resume a paused server, load it, at first without measuring, and pause it again."""
         server.resume()
         asyncio.run(load(server, case, bodies, WARMING * self.seconds))
         measured = asyncio.run(load(server, case, bodies, self.seconds))
@@ -95,13 +94,13 @@ class Bench:
         return measured
 
     def limit(self, measure: Measure, film: str, concurrency: int) -> Load:
-        """Measure the bare limit: a lone image at a time for one caller, else as many as there are cores."""
+        """Measure the bare limit: one image at a time for a single caller, else one per core."""
         measure(film, concurrency, WARMING * self.seconds)
         rate = measure(film, concurrency, self.seconds)
         return Load(BARE, film, concurrency, *rate[:2], p99_ms=math.nan, cpu_ms=rate.cpu_ms, statuses={}, stages={})
 
     def note(self, measured: Load) -> None:
-        """Keep what a load came to and print it."""
+        """Record and print the result of a load."""
         self.comparison.loads.append(measured)
         print(
             f"{measured.contender}, {measured.film} × {measured.concurrency}: {measured.per_second:.1f}/s, "
@@ -110,9 +109,9 @@ class Bench:
         )
 
     def check(self, contender: str, found: Answers) -> None:
-        """Stop where a contender answers a grey JPEG file differently: it would not be the same work.
+        """Stop if a contender answers a grey JPEG file differently: it would not be doing the same work.
 
-        Of 16-bit files the difference is noted, no more: most services clip them to white.
+        For 16-bit files the difference is only recorded: most services clip them to white.
         """
         self.reference = self.reference or found
         apart = {
@@ -125,13 +124,13 @@ class Bench:
                 raise SystemExit(f"{contender}: {apart[kind.name]:.2f} percentage points off on {kind.name}")
 
     def starts(self) -> None:
-        """Time our own start to ready, first with an empty folder for compiled models, then with what that left."""
+        """Time the service's start to ready, first with an empty cache folder, then with the compiled model in it."""
         with tempfile.TemporaryDirectory() as models:
             first, *warm = [ready_seconds(ours(Path(models))) for _ in range(4)]
         self.comparison.ours |= {"first_start_seconds": first, "start_seconds": median(warm)}
 
     def endurance(self, requests_in_all: int) -> None:
-        """Note our own memory when it is ready and after so many requests, one in nine for a larger film."""
+        """Record the service's memory when it is ready and after so many requests, one in nine for a larger film."""
         small, *others = ([prepared("/predict", film) for film in files] for files in self.films.values())
         bodies = small * len(others) * 2 + [films[0] for films in others]
         count = 0
@@ -144,7 +143,7 @@ class Bench:
 
 
 def first_answer_seconds(server: RunningServer, film: bytes) -> float:
-    """Return the seconds from the start of the process to its first answer. Raise AssertionError where none comes."""
+    """Return the seconds from the start of the process to its first answer. Raise AssertionError if none comes."""
     while time.perf_counter() < server.started + START_SECONDS and server.process.poll() is None:
         try:
             if requests.post(f"{server.url}/predict", files={"image": ("image", film)}, timeout=60).ok:
@@ -163,7 +162,7 @@ def ready_seconds(contender: Contender) -> float:
 
 
 def answers(server: RunningServer, kinds: Films) -> Answers:
-    """Ask about every film, one after the other."""
+    """Send every film, one after the other, and return the answers."""
     return {name: [_answer(server, film) for film in films] for name, films in kinds.items()}
 
 
@@ -176,7 +175,7 @@ def _answer(server: RunningServer, film: bytes) -> dict[str, Any]:
 
 
 async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[bytes], seconds: float) -> Load:
-    """Let as many callers as the case names each send their next request once they have the last answer."""
+    """Let the callers of the case each send their next request after their last answer."""
     client = Client(server.port)
     cpu, started = server.cpu_seconds(), time.perf_counter()
     found = [answer for _, answer in await closed_loop(client, case[2], seconds, bodies)]
@@ -186,7 +185,7 @@ async def load(server: RunningServer, case: tuple[str, str, int], bodies: list[b
 
 
 def run(arguments: argparse.Namespace) -> Comparison:
-    """Measure everything; a short run has one round of half a second each, and proves only that all works."""
+    """Measure everything; a short run has one round of half a second each and only checks that all works."""
     rounds, seconds, count, most = arguments.rounds, arguments.seconds, arguments.requests, max(CONCURRENCIES)
     if arguments.short:
         rounds, seconds, count, most = 1, 0.5, 100, 8
@@ -217,7 +216,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="how long each load lasts")
-    parser.add_argument("--requests", type=int, default=10_000, help="after which our own memory is read")
+    parser.add_argument("--requests", type=int, default=10_000, help="after which the service's memory is read")
     parser.add_argument("--films", type=int, default=8, help="different images of each kind")
     started = time.perf_counter()
     comparison = run(parser.parse_args())

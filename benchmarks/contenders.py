@@ -1,4 +1,4 @@
-"""Who takes part in the comparison, and how each is started."""
+"""The contenders of the comparison, and how each is started."""
 
 import sys
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ CLASSIC: Final = "classic: Flask, `model.predict`, development server"
 
 @dataclass(frozen=True)
 class Contender:
-    """A service: its name in the tables, the command that starts it, the variables it gets."""
+    """A service: its name in the tables, the command that starts it, its environment variables."""
 
     name: str
     command: tuple[str, ...]
@@ -27,12 +27,12 @@ class Contender:
 
 
 def ours(models: Path = CACHE / "models") -> Contender:
-    """Return the service with its default settings; `models` is where it may keep what it has compiled."""
+    """Return the service with its default settings; `models` is its cache folder."""
     return Contender(OURS, SERVICE, {"BONE_CACHE_DIR": str(models)})
 
 
 def classic() -> Contender:
-    """Return the classic service; it needs nothing that the service's own environment has not."""
+    """Return the classic service, which needs no environment of its own."""
     return Contender(CLASSIC, (sys.executable, "-m", "benchmarks.peers.classic"))
 
 
@@ -50,7 +50,7 @@ def litserve() -> Contender:
 
 
 def bentoml() -> Contender:
-    """Return BentoML; it sends nothing to its makers."""
+    """Return BentoML, its usage reports switched off."""
     options = ("--host", "127.0.0.1", "--port", "{port}")
     command = (_python("bentoml"), "-m", "bentoml", "serve", "benchmarks.peers.bento:Fracture", *options)
     return Contender("BentoML 1.4.39, adaptive batching, `predict_on_batch`", command, {"BENTOML_DO_NOT_TRACK": "True"})

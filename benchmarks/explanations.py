@@ -1,8 +1,8 @@
-"""What a heat map costs, and what it does to the plain predictions beside it.
+"""Measure what a heat map costs, and how it slows concurrent plain predictions.
 
     python -m benchmarks.explanations [--short] [MODEL.h5 …]
 
-About half a minute a model, on a drawn film; without a model, the shipped one.
+About half a minute per model, with a drawn film; without a model, the shipped one.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PLAIN, EXPLAINED = 60, 12  # requests that are timed
 
 
 def ask(server: RunningServer, query: str) -> float:
-    """Send the film; return the milliseconds until the whole answer is there."""
+    """Send the film; return the milliseconds until the complete answer has arrived."""
     started = time.perf_counter()
     response = requests.post(f"{server.url}/predict{query}", files={"image": FILM}, timeout=60)
     response.raise_for_status()
@@ -31,12 +31,12 @@ def ask(server: RunningServer, query: str) -> float:
 
 
 def p50(send: Callable[[], float], times: int) -> float:
-    """Return the median of so many calls."""
+    """Return the median of `times` calls."""
     return median(send() for _ in range(times))
 
 
 def measure(name: str, server: RunningServer, share: float) -> None:
-    """Print plain and explained predictions, alone and plain ones beside explained ones."""
+    """Print the times of plain and explained predictions, each alone, and of plain ones beside explained ones."""
     plain_times, explained_times = round(PLAIN * share), round(EXPLAINED * share)
     for query in ("", "?explain=1"):
         p50(lambda query=query: ask(server, query), 5)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The images that every contender gets: several different ones of each kind, drawn or from BONE_DATA_DIR."""
+"""The images for every contender: several different ones of each kind, drawn or from BONE_DATA_DIR."""
 
 import csv
 from io import BytesIO
@@ -39,12 +39,12 @@ def write(kinds: dict[str, list[bytes]], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, list[bytes]]:
-    """Read what `write` wrote."""
+    """Read the files that `write` wrote."""
     return {kind.name: [file.read_bytes() for file in sorted(kind.iterdir())] for kind in folder.iterdir()}
 
 
 def draw(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    """Draw a broken bone in soft tissue under a detector's noise: 8-bit grey (mode L), `size` is (height, width)."""
+    """Draw a broken bone in soft tissue with a detector's noise: 8-bit grey (mode L), `size` is (height, width)."""
     random = np.random.default_rng(seed)
     down, across = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
     line = down - random.uniform(0.3, 0.6) * across
@@ -57,7 +57,7 @@ def draw(size: tuple[int, int], seed: int = 0) -> Image.Image:
 
 
 def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
-    """Return the bytes of a file that holds the image."""
+    """Return the bytes of an image file."""
     buffer = BytesIO()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
@@ -75,5 +75,5 @@ def _file(picture: Image.Image, kind: Kind) -> bytes:
     scaled = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
     if kind.bits == 8:
         return encoded(scaled, "JPEG", quality=90)
-    noise = np.random.default_rng(0).integers(0, 256, (scaled.height, scaled.width))  # as a detector's last bits are
+    noise = np.random.default_rng(0).integers(0, 256, (scaled.height, scaled.width))  # as in a detector's lowest bits
     return encoded(Image.fromarray((np.asarray(scaled, np.uint16) * 256 + noise).astype(np.uint16)), "PNG")

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: the machine, the day, the commit, the pinned versions."""
+"""What a figure depends on besides the code: machine, date, commit, pinned versions."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ PIN = re.compile(r"^([\w.-]+)==([\w.]+)$", re.MULTILINE)
 
 
 def facts() -> dict[str, str]:
-    """Describe this machine now. Linux alone."""
+    """Describe this machine now. Linux only."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "processor": f"{_processor()}, {available_cores()} cores, {memory:.0f} GB",
         "system": f"Linux {platform.release()}, Python {platform.python_version()}",
-        "load before": f"{os.getloadavg()[0]:.1f} (mean of a minute; other work distorts the figures)",
+        "load before": f"{os.getloadavg()[0]:.1f} (one-minute mean; other load distorts the figures)",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
     }

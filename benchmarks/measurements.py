@@ -1,4 +1,4 @@
-"""What is measured, as it is written to a file and read back, and medians over rounds."""
+"""Measurements: written to a file, read back, and summarised as medians over rounds."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from benchmarks.client import Answer
 
 @dataclass(frozen=True)
 class Load:
-    """One contender, or the bare limit, under one load in one round; of answers those with status 200 count."""
+    """One contender, or the bare limit, under one load in one round; only answers with status 200 count."""
 
     contender: str
     film: str
@@ -54,7 +54,7 @@ class Comparison:
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         found = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             facts=found["facts"],
@@ -65,20 +65,20 @@ class Comparison:
         )
 
     def contenders(self) -> list[str]:
-        """Name those that took part, in the order they did."""
+        """Return the names of the contenders, in their order."""
         return list(dict.fromkeys(visit.contender for visit in self.visits))
 
     def load(self, contender: str, film: str, concurrency: int, figure: str) -> float | None:
-        """Return the median over the rounds of a figure of a load; None where it was not measured."""
+        """Return the median over the rounds of a figure of a load; None if it was not measured."""
         return _middle(self._rounds(contender, film, concurrency, figure))
 
     def times(self, one: str, other: str, film: str, concurrency: int) -> float | None:
-        """Return the median over the rounds of how many times the requests a second of the other one answers."""
+        """Return the median over the rounds of the ratio of one contender's requests per second to the other's."""
         rounds = self._pairs(one, other, film, concurrency, "per_second")
         return _middle(first / second for first, second in rounds if second)
 
     def above(self, one: str, other: str, film: str, concurrency: int) -> float | None:
-        """Return the median over the rounds of how far the median ms of one lies above that of the other."""
+        """Return the median over the rounds of the difference of one contender's median ms to the other's."""
         return _middle(first - second for first, second in self._pairs(one, other, film, concurrency, "p50_ms"))
 
     def _pairs(self, one: str, other: str, film: str, concurrency: int, figure: str) -> Iterable[tuple[float, float]]:
@@ -94,7 +94,7 @@ class Comparison:
         return _middle(getattr(visit, figure) for visit in self.visits if visit.contender == contender)
 
     def stages(self, film: str, concurrency: int) -> dict[str, float]:
-        """Return the median over the rounds of each stage's ms in our own service."""
+        """Return the median over the rounds of each stage's ms in the service."""
         found = [
             load.stages for load in self.loads if load.stages and (load.film, load.concurrency) == (film, concurrency)
         ]
@@ -115,7 +115,7 @@ def _middle(figures: Iterable[float]) -> float | None:
 
 
 def load_of(case: tuple[str, str, int], answers: Sequence[Answer], seconds: float, cpu_seconds: float) -> Load:
-    """Sum up the answers that came within so many seconds; `case` is contender, film, concurrency."""
+    """Summarise the answers of so many seconds; `case` is contender, film, concurrency."""
     good = [answer for answer in answers if answer.status == 200]
     times = [1000 * answer.seconds for answer in good] or [float("nan")]
     return Load(
@@ -130,7 +130,7 @@ def load_of(case: tuple[str, str, int], answers: Sequence[Answer], seconds: floa
 
 
 def mean_stages(headers: Sequence[str]) -> dict[str, float]:
-    """Return the mean ms of each stage that Server-Timing headers name; what no stage explains is `other`."""
+    """Return the mean ms of each stage in Server-Timing headers; the rest of the total is `other`."""
     rows = [dict(_stage(part) for part in header.split(",")) for header in headers if header]
     means = {stage: fmean(row.get(stage, 0.0) for row in rows) for stage in (rows[0] if rows else ())}
     if "total" in means:

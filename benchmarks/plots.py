@@ -1,4 +1,4 @@
-"""Plots of what the benchmarks measured, in the style of the model card's."""
+"""Plots of the benchmarks, in the style of the model card's."""
 
 from pathlib import Path
 from typing import Final
@@ -46,7 +46,7 @@ def draw_services(found: Comparison, axes: list[Axes]) -> None:
 
 
 def draw_growth(found: Comparison, axes: list[Axes]) -> None:
-    """Draw our own throughput and p99 over the number of callers, a line for each kind of film."""
+    """Draw the service's throughput and p99 over the number of callers, a line for each kind of film."""
     for axis, figure, label in zip(axes, ("per_second", "p99_ms"), ("requests a second", "p99, ms"), strict=True):
         for kind, colour in zip(KINDS, COLOURS, strict=False):
             points = [(callers, found.load(OURS, kind.name, callers, figure)) for callers in CONCURRENCIES]
@@ -58,5 +58,5 @@ def draw_growth(found: Comparison, axes: list[Axes]) -> None:
 
 
 def short(name: str) -> str:
-    """Return a name as it fits beside a bar."""
+    """Return a name short enough to fit beside a bar."""
     return name.partition(",")[0].replace(": Flask", "").replace("the same under ", "classic, ")

@@ -1,11 +1,11 @@
-"""Overload, slow senders, damaged files, bombs, signals and long runs against real server processes.
+"""Put real server processes under overload, slow clients, damaged files, bombs, signals and long runs.
 
     make bench-reliability [BENCH=--short]
     python -m benchmarks.reliability [--short] [SCENARIO …]
 
-Without names every scenario runs: about 50 minutes, most of it the soak; --short takes three minutes and proves
-little. Results are printed as Markdown rows; docs/reliability.md holds the last full run. `make` first writes the bombs
-and the good files that are damaged into benchmarks/.cache/hostile.
+Without names every scenario runs: about 50 minutes, most of it the soak; --short takes three minutes and
+proves little. Results are printed as Markdown rows; docs/reliability.md holds the last full run. `make` first writes
+the bombs, and the valid files to be damaged, into benchmarks/.cache/hostile.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from benchmarks.service import CACHE, RunningServer, serving
 HOSTILE: Final = CACHE / "hostile"
 FORM: Final = "multipart/form-data; boundary=bomb"
 PREDICTS: Final = [prepared("/predict", encoded(draw((640, 480), seed), "JPEG")) for seed in range(3)]
-REFUSALS: Final = {400, 413, 415, 422}  # of the contract's table, what a file or a form alone can bring about
+REFUSALS: Final = {400, 413, 415, 422}  # the errors of the contract that a file or a form alone can cause
 
 
 def show(figure: str, value: str) -> None:
@@ -52,7 +52,7 @@ def service(**settings: str) -> Iterator[tuple[RunningServer, Client]]:
 
 
 def hostile(kind: str) -> dict[str, bytes]:
-    """Read the `bombs`, which are bodies of requests, or the `good` files, by their names."""
+    """Read the `bombs` (bodies of requests) or the `good` files, by name."""
     files = sorted((HOSTILE / kind).glob("*"))
     if not files:
         raise SystemExit(f"{HOSTILE} is empty: make bench-reliability fills it")
@@ -60,18 +60,18 @@ def hostile(kind: str) -> dict[str, bytes]:
 
 
 def form(image: bytes) -> bytes:
-    """Return the body of a form with this file."""
+    """Return the body of a form that contains this file."""
     start = b'--bomb\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     return start + image + b"\r\n--bomb--\r\n"
 
 
 def posted(body: bytes) -> bytes:
-    """Return the bytes of a request with this body as its form."""
+    """Return the bytes of a request with this form as its body."""
     return head("POST /predict", {"Content-Type": FORM, "Content-Length": str(len(body))}) + body
 
 
 def percentile(answers: list[Answer], share: float) -> float:
-    """Return the milliseconds under which `share` of the answers stay."""
+    """Return the milliseconds within which `share` of the answers came."""
     return 1000 * float(np.quantile([answer.seconds for answer in answers], share)) if answers else float("nan")
 
 
@@ -84,7 +84,7 @@ async def capacity(server: RunningServer, client: Client, seconds: float) -> tup
 
 
 async def steady(short: bool) -> None:
-    """16 clients at once for 60 s give the answers of one client in turn."""
+    """Compare the answers of 16 concurrent clients for 60 s with those of one client."""
     with service() as (_, client):
         alone = [_probabilities(await client.send(body)) for body in PREDICTS]
         answers = await closed_loop(client, 16, 3 if short else 60, PREDICTS)
@@ -99,7 +99,7 @@ def _probabilities(answer: Answer) -> NDArray[np.float64]:
 
 
 async def overload(times: float, short: bool) -> None:
-    """Open loop beyond capacity: what is answered, how fast, what a refusal costs, and that it passes."""
+    """Send more than capacity in an open loop: what is answered, how fast, what a refusal costs, the recovery."""
     seconds = 3 if short else 60
     with service() as (server, client):
         rate, cpu_each = await capacity(server, client, 3 if short else 10)
@@ -123,17 +123,17 @@ async def overload(times: float, short: bool) -> None:
 
 
 async def three_times(short: bool) -> None:
-    """Three times capacity."""
+    """Send three times capacity."""
     await overload(3, short)
 
 
 async def ten_times(short: bool) -> None:
-    """Ten times capacity."""
+    """Send ten times capacity."""
     await overload(10, short)
 
 
 async def slow_senders(short: bool) -> None:
-    """500 connections that send a byte a second, beside one normal caller."""
+    """Send a byte a second on each of 500 connections, beside one normal caller."""
     count, seconds = (50, 3) if short else (500, 30)
     start = head("POST /predict", {"Content-Type": FORM, "Content-Length": "1000000"})
 
@@ -164,7 +164,7 @@ async def slow_senders(short: bool) -> None:
 
 
 def damage(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Damage a file in one to four ways: cut, overwrite, insert, repeat; with noise, extremes, another file's bytes."""
+    """Damage a file in one to four ways: cut, overwrite, insert or repeat noise, extremes or another file's bytes."""
     for _ in range(chance.randint(1, 4)):
         index, length = chance.randrange(len(data) + 1), chance.choice((1, 2, 4, 16, 256))
         start = chance.randrange(len(other))
@@ -183,7 +183,7 @@ def damage(data: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 async def damaged_files(short: bool) -> None:
-    """100,000 damaged files and forms through the real server."""
+    """Send 100,000 damaged files and forms."""
     count = 500 if short else 100_000
     good = list(hostile("good").values())
     chance = random.Random(0)  # noqa: S311 a seed that gives the same files again
@@ -215,7 +215,7 @@ async def damaged_files(short: bool) -> None:
 
 
 class Blast(NamedTuple):
-    """What one bomb did; seconds with and without those that as many zero bytes take."""
+    """The effect of one bomb; seconds with and without those that as many zero bytes take."""
 
     seconds: float
     beyond_receiving: float
@@ -226,7 +226,7 @@ class Blast(NamedTuple):
 
 
 def set_off(server: RunningServer, name: str, body: bytes) -> Blast:
-    """Send one bomb. A form of as many zero bytes, refused at a glance, shows what sending and receiving takes."""
+    """Send one bomb, and a form of as many zero bytes, which shows how long sending and receiving take."""
     zeros = form(bytes(max(1, len(body) - len(form(b"")))))
     receiving = min(timed_post(server, zeros)[0] for _ in range(3))
     server.reset_peak()
@@ -243,7 +243,7 @@ def timed_post(server: RunningServer, body: bytes) -> tuple[float, int]:
 
 
 async def explosives(_short: bool) -> None:
-    """Every bomb alone: how it is answered, how fast, how much memory it takes above rest."""
+    """Send every bomb by itself: how it is answered, how fast, and how much memory it takes above rest."""
     with service() as (server, client):
         for request in PREDICTS * 3:
             await client.send(request)
@@ -263,7 +263,7 @@ async def explosives(_short: bool) -> None:
 
 
 async def soak(short: bool) -> None:
-    """0.7 × capacity for 20 minutes, one request in ten hostile."""
+    """Send 0.7 × capacity for 20 minutes, one request in ten hostile."""
     seconds = 10 if short else 1200
     bombs = [posted(body) for body in hostile("bombs").values() if len(body) < 1_000_000]
     bodies = [body for index, bomb in enumerate(bombs) for body in (*(PREDICTS * 4)[index % 3 :][:9], bomb)]
@@ -285,7 +285,7 @@ async def soak(short: bool) -> None:
 
 
 async def stops(short: bool) -> None:
-    """SIGTERM with 64 requests in flight, 20 times: nothing accepted is lost."""
+    """Send SIGTERM with 64 requests in flight, 20 times: no accepted request may be lost."""
     times = 2 if short else 20
     lost = unready = bad_exits = 0
     for _ in range(times):
@@ -302,7 +302,7 @@ async def stops(short: bool) -> None:
 
 
 async def kills(short: bool) -> None:
-    """SIGKILL under a supervisor that starts the service again, 20 times."""
+    """Send SIGKILL and start the service again, 20 times."""
     times = 2 if short else 20
     starts, wrong = [], 0
     for _ in range(times):
@@ -326,7 +326,7 @@ SCENARIOS: dict[str, Callable[[bool], Coroutine[None, None, None]]] = {
 
 
 def main() -> None:
-    """Run the scenarios named, or all."""
+    """Run the named scenarios, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--short", action="store_true")

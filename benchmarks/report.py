@@ -1,4 +1,4 @@
-"""From what was measured to benchmarks/README.md and the plots in docs/images/; every figure in them comes from there.
+"""Write benchmarks/README.md and the plots in docs/images/ from the measurements; every figure in them comes from there.
 
 python -m benchmarks.report
 """
@@ -21,23 +21,23 @@ PEERS: Final = (litserve().name, bentoml().name)
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """Write a figure with so many decimals, or that it was not measured."""
+    """Format a figure with so many decimals, or state that it was not measured."""
     return NOT_MEASURED if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def at_least(figure: str, aim: float, reached: float | None, unit: str) -> list[str]:
-    """Return the row of a figure that should be at least so large."""
+    """Return the row of a figure with a lower bound as its aim."""
     return _aim(figure, f"≥ {aim:g}{unit}", reached, unit, met=reached is not None and reached >= aim)
 
 
 def at_most(figure: str, aim: float, reached: float | None, unit: str) -> list[str]:
-    """Return the row of a figure that should be at most so large."""
+    """Return the row of a figure with an upper bound as its aim."""
     return _aim(figure, f"≤ {aim:g}{unit}", reached, unit, met=reached is not None and reached <= aim)
 
 
@@ -93,7 +93,7 @@ def _memory_and_start(found: Comparison, name: str) -> list[str]:
 
 
 def ratios(found: Comparison) -> str:
-    """Return how many times as many requests a second our service answers, at every load of the others."""
+    """Return the ratios of the service's requests per second to those of the others, at every load of theirs."""
     others = [*(name for name in found.contenders() if name != OURS), BARE]
     cases = [(kind.name, callers) for kind in KINDS for callers in CONCURRENCIES]
     cases = [case for case in cases if any(found.times(OURS, name, *case) for name in others)]
@@ -105,7 +105,7 @@ def ratios(found: Comparison) -> str:
 
 
 def growth(found: Comparison) -> str:
-    """Return our own throughput and times at every load."""
+    """Return the service's throughput and times at every load."""
     rows = []
     for kind in KINDS:
         for callers in CONCURRENCIES:
@@ -117,7 +117,7 @@ def growth(found: Comparison) -> str:
 
 
 def stages(found: Comparison) -> str:
-    """Return where the time of a request goes in our own service."""
+    """Return the time of each stage of a request in the service."""
     rows = {(kind.name, callers): found.stages(kind.name, callers) for kind in KINDS for callers in (1, 8)}
     names = list(next(filter(None, rows.values()), {}))
     cells = [
@@ -129,17 +129,17 @@ def stages(found: Comparison) -> str:
 
 
 def agreement(found: Comparison) -> str:
-    """Return how far the answers lie apart."""
+    """Return how far the answers of the contenders differ."""
     rows = [
         [name, *(number(differences.get(kind.name), 2) for kind in KINDS)]
         for name, differences in found.agreement.items()
         if name != OURS
     ]
-    return table(["largest difference from ours, percentage points", *(kind.name for kind in KINDS)], rows)
+    return table(["largest difference from the service, percentage points", *(kind.name for kind in KINDS)], rows)
 
 
 def failures(found: Comparison) -> str:
-    """Return an item for each contender: its answers other than 200."""
+    """Return a list item for each contender: its answers other than 200."""
     lines = []
     for name in found.contenders():
         statuses = ", ".join(f"{count:,} × {status}" for status, count in found.refused(name).items())
@@ -165,23 +165,23 @@ def render(found: Comparison, versions: dict[str, str]) -> str:
     )
 
 
-SHORT: Final = "**From a short run beside other work: it proves that everything works; its figures prove nothing.**\n\n"
+SHORT: Final = "**From a short run beside other load: it shows that everything works; its figures prove nothing.**\n\n"
 
 TEMPLATE: Final = """# How fast it is
 
-Written by `python -m benchmarks.report` from what was measured; nothing here is typed by hand. To measure again:
+Written by `python -m benchmarks.report` from the measurements; no figure is typed by hand. To measure again:
 
 ```sh
-make bench          # the service, the classic Flask service, the bare limit
+make bench          # the service, classic Flask, the bare limit
 make bench-peers    # the same with LitServe and BentoML
-make bench BENCH=--short    # proves that it works, no more
+make bench BENCH=--short    # only checks that it works
 ```
 
-With `BONE_DATA_DIR` set the images are radiographs from there, else drawn ones. The load is a closed loop: so many
-callers, each sending its next request once it has the last answer, from a process of its own on the same machine.
-In a round all services are started, checked and warmed up; then each load goes to all in turn, right after the bare
-limit, while the others are stopped (SIGSTOP), since the pace of a machine drifts within minutes. Figures are medians
-over the rounds, ratios and differences too: each compares two loads of the same round. More is measured by
+With `BONE_DATA_DIR` set the images are radiographs from there, else drawn ones. The load is a closed loop: each
+caller sends its next request after its last answer, from a process of its own on the same machine. In a round all
+services are started, checked and warmed up; then each load goes to all in turn, right after the bare limit, while the
+others are stopped (SIGSTOP), since the speed of a machine drifts within minutes. Figures are medians over the rounds;
+ratios and differences compare two loads of the same round. More is measured by
 `make bench-reliability` and `python -m benchmarks.explanations`; `python -m benchmarks.answers` shows whether a change
 moved any answer.
 
@@ -191,16 +191,16 @@ moved any answer.
 
 ## Services
 
-All load the same `.h5` and answer the same requests. Where they disagree by more than {within:g} percentage point on a
-JPEG file, the run stops. Requests/s with 8 callers; *p50 alone* with one; *processor* is what a request costs with 8.
-Memory is that of all processes of the service after the loads of a round, what they share counted once; the bare
+All load the same `.h5` and answer the same requests. If they differ by more than {within:g} percentage point on a
+JPEG file, the run stops. *Requests/s*, *p99* and *processor* (time per request) are measured with 8 callers, *p50 alone*
+with one. *Memory* is that of all processes of a service after the loads of a round, shared memory counted once. The bare
 limit's *p50 alone* is a call on all cores.
 
 {services}
 
 ![Requests a second of every service](../docs/images/bench-services.png)
 
-How many times as many requests a second this service answers, for each image and number of callers:
+The ratio of this service's requests per second to those of each other, for each image and number of callers:
 
 {ratios}
 
@@ -208,7 +208,7 @@ Answers other than 200, over all loads:
 
 {failures}
 
-All but this service decode to 8-bit RGB, as is usual, which turns samples of 16 bits to white:
+All but this service decode to 8-bit RGB, as is usual, which turns 16-bit samples white:
 
 {agreement}
 
@@ -220,7 +220,7 @@ All but this service decode to 8-bit RGB, as is usual, which turns samples of 16
 
 ## Where the time goes
 
-Means from the header `Server-Timing`; *other* is what passes between the stages inside the process.
+Means from the header `Server-Timing`; *other* is the rest of the time inside the process.
 
 {stages}
 

@@ -1,4 +1,4 @@
-"""A real server process: `python app.py`, or a peer, on a free port of the loopback address. Linux alone."""
+"""A real server process: `python app.py`, or a peer, on a free port of the loopback address. Linux only."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 @contextmanager
 def serving(command: tuple[str, ...] = SERVICE, /, **settings: str) -> Iterator["RunningServer"]:
-    """Run the service, or what the command starts, with these settings until the block ends.
+    """Run the service, or another command, with these settings until the block ends.
 
     From then on SIGTERM raises SystemExit in this process: the block ends, and so does the server.
     """
@@ -50,9 +50,9 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 class RunningServer:
-    """One process and its descendants, here called its family.
+    """A process and its descendants, here called its family.
 
-    `{port}` in the command stands for the port, which BONE_PORT names too.
+    `{port}` in the command stands for the port, which BONE_PORT also holds.
     """
 
     def __init__(self, settings: Mapping[str, str], command: Sequence[str] = SERVICE) -> None:
@@ -72,11 +72,11 @@ class RunningServer:
 
     @property
     def output(self) -> str:
-        """What the process has printed so far."""
+        """The output of the process so far."""
         return os.pread(self._log.fileno(), 1 << 30, 0).decode()
 
     def wait(self, route: str) -> "RunningServer":
-        """Return once the route answers 200. Raise AssertionError where it never does."""
+        """Return once the route answers 200. Raise AssertionError if it never does."""
         while time.perf_counter() < self.started + START_SECONDS and self.process.poll() is None:
             with suppress(requests.ConnectionError):
                 if requests.get(self.url + route, timeout=5).ok:
@@ -88,7 +88,7 @@ class RunningServer:
         """Return the ids of the process and of all its descendants."""
         parents = {}
         for entry in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # it has ended
                 parents[int(entry.name)] = int(_stat(int(entry.name))[1])
         found = [self.process.pid]
         for pid in found:
@@ -100,9 +100,9 @@ class RunningServer:
         return _memory_mb(self.process.pid, field)
 
     def family_memory_mb(self) -> float:
-        """Return the family's resident memory, what its members share counted once.
+        """Return the family's resident memory, shared memory counted once.
 
-        The kernel's proportional size would count less of a library that another contender has loaded too.
+        The kernel's proportional set size would count only part of a library that another contender has loaded too.
         """
         family = self.family()
         private, shared = (
@@ -115,11 +115,11 @@ class RunningServer:
         return sum(sum(map(int, _stat(pid)[11:13])) for pid in self.family()) / _TICKS_PER_SECOND
 
     def reset_peak(self) -> None:
-        """Make VmHWM start again from the memory in use now."""
+        """Reset VmHWM to the present memory."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def pause(self) -> None:
-        """Stop the family with SIGSTOP: it does nothing, not even wait."""
+        """Stop the family with SIGSTOP, so that it uses no processor time at all."""
         self._signal(signal.SIGSTOP, self.family())
 
     def resume(self) -> None:
@@ -138,7 +138,7 @@ class RunningServer:
             self._log.close()
 
     def _signal(self, number: int, family: list[int]) -> None:
-        """Send a signal to those of the family that are still there."""
+        """Send a signal to the members of the family that are still running."""
         self.process.send_signal(number)
         for pid in family[1:]:
             with suppress(ProcessLookupError):
@@ -151,7 +151,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def _memory_mb(pid: int, *fields: str) -> float:
-    """Return the sum of some fields of the process's status or of the summary of its pages."""
+    """Return the sum of some fields of the process's status or of its memory map's summary."""
     text = "".join(Path(f"/proc/{pid}/{name}").read_text(encoding="ascii") for name in ("status", "smaps_rollup"))
     kibibytes = {line.partition(":")[0]: line.split()[1] for line in text.splitlines() if line.endswith(" kB")}
     return sum(int(kibibytes[field]) for field in fields) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""The network under BentoML, whose batches adapt to the load. `bentoml serve benchmarks.peers.bento:Fracture`."""
+"""The network under BentoML with adaptive batching. `bentoml serve benchmarks.peers.bento:Fracture`."""
 
 from typing import Any
 

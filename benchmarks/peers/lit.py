@@ -1,4 +1,4 @@
-"""The network under LitServe, which collects requests into batches. `python -m benchmarks.peers.lit` serves."""
+"""The network under LitServe with batching. `python -m benchmarks.peers.lit` serves."""
 
 import os
 from typing import Any
@@ -16,16 +16,16 @@ Array = NDArray[np.float32]
 class FractureAPI(litserve.LitAPI):  # type: ignore[misc]  # installed where it runs alone
     """Decode, predict, encode, as LitServe names them."""
 
-    def setup(self, device: str) -> None:  # noqa: ARG002 LitServe names the device, here always the processor
+    def setup(self, device: str) -> None:  # noqa: ARG002 LitServe passes the device, here always the CPU
         """Load the network, in the worker's process."""
         self.network, self.size = load()
 
     def decode_request(self, request: Request) -> Array:
-        """Turn a form, which is what LitServe makes of such a request, into the network's input."""
+        """Turn a form, as LitServe passes the request, into the network's input."""
         return prepare(opened(request["image"].file.read()), self.size)
 
     def batch(self, inputs: list[Array]) -> Array:
-        """Stack what was collected."""
+        """Stack the collected inputs."""
         return np.stack(inputs)
 
     def predict(self, batch: Array) -> Array:
@@ -34,7 +34,7 @@ class FractureAPI(litserve.LitAPI):  # type: ignore[misc]  # installed where it 
         return probabilities
 
     def unbatch(self, output: Array) -> list[Array]:
-        """Take the rows apart."""
+        """Split the batch into rows."""
         return list(output)
 
     def encode_response(self, output: Array) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the peers share: the shipped network as Keras loads it, and the few lines that usually feed one.
 
-On purpose none of the service's own modules: what makes the service fast must not make its peers fast.
+It uses none of the service's modules on purpose: what makes the service fast must not make its peers fast.
 """
 
 from io import BytesIO
@@ -25,7 +25,7 @@ def load() -> tuple[Any, tuple[int, int]]:
 
 
 def opened(data: bytes) -> Image.Image:
-    """Decode to RGB, whatever the file holds, as such services do."""
+    """Decode any file to RGB, as such services do."""
     return Image.open(BytesIO(data)).convert("RGB")
 
 
@@ -42,7 +42,7 @@ def prepare(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Return what the service calls `confidence` and `allProbabilities`, in percent, from one row of outputs.
 
-    As there, shares of next to nothing are equal.
+    As there, the shares are equal if all outputs are negligible.
     """
     known = probabilities[: len(NAMES)].astype(float)
     total = known.sum()
