@@ -1,4 +1,4 @@
-"""Write benchmarks/README.md and the plots in docs/images/ from the measurements; every figure in them comes from there.
+"""Write benchmarks/README.md and the plots in docs/images/ from the measurements, the source of every figure in them.
 
 python -m benchmarks.report
 """
@@ -192,9 +192,9 @@ moved any answer.
 ## Services
 
 All load the same `.h5` and answer the same requests. If they differ by more than {within:g} percentage point on a
-JPEG file, the run stops. *Requests/s*, *p99* and *processor* (time per request) are measured with 8 callers, *p50 alone*
-with one. *Memory* is that of all processes of a service after the loads of a round, shared memory counted once. The bare
-limit's *p50 alone* is a call on all cores.
+JPEG file, the run stops. *Requests/s*, *p99* and *processor* (time per request) are measured with 8 callers, *p50
+alone* with one. *Memory* is that of all processes of a service after the loads of a round, shared memory counted once.
+The bare limit's *p50 alone* is a call on all cores.
 
 {services}
 
