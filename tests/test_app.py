@@ -67,7 +67,7 @@ def test_a_grey_image_is_neither(client):
 
 
 @pytest.mark.parametrize("brightness", [0, 128, 255])
-def test_a_blank_image_is_neither_and_the_network_is_not_asked(config, brightness):
+def test_a_blank_image_is_neither_and_the_network_is_not_run(config, brightness):
     for outputs, confidence in ((3, 0.0), (2, 50.0)):  # with a none output, and without: then the two coincide
         client = create_app(config, Service(make_classifier(predict=None, outputs=outputs))).test_client()
         found = body(send(client, encoded(Image.new("L", (64, 64), brightness))))
@@ -75,7 +75,7 @@ def test_a_blank_image_is_neither_and_the_network_is_not_asked(config, brightnes
         assert [entry["probability"] for entry in found["allProbabilities"]] == [50.0, 50.0]
 
 
-def test_the_message_is_english_on_request_alone(client):
+def test_the_message_is_english_only_on_request(client):
     english = send(client, grey(153), "?lang=en")
     assert body(english)["message"] == "The image matches none of the known classes (fisura or fractura)."
     browser = send(client, grey(153), headers={"Accept-Language": "en"})
@@ -89,7 +89,7 @@ def test_the_default_language_can_be_set():
     assert problem(client.get("/nowhere?lang=es"), 404, "not_found")["message"] == "Esta ruta no existe."
 
 
-def test_no_image_is_refused_however_it_is_missing(client):
+def test_a_missing_image_is_refused_in_whichever_way_it_is_missing(client):
     for data in ({}, {"image": "text"}, {"image": (io.BytesIO(b""), "")}, {"other": (io.BytesIO(grey(100)), "a.png")}):
         problem(client.post("/predict", data=data, content_type="multipart/form-data"), 400, "missing_image")
     problem(client.post("/predict"), 400, "missing_image")
@@ -121,7 +121,7 @@ def test_a_broken_multipart_body_is_refused(client, content_type, data):
     problem(client.post("/predict", data=data, content_type=content_type), 400, "malformed_request")
 
 
-def test_an_image_over_the_limit_of_bytes_is_refused():
+def test_an_image_with_too_many_bytes_is_refused():
     client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.01"}), Service(make_classifier())).test_client()
     for size in (10_001, 200_000):  # within and beyond what the body may hold
         message = problem(send(client, bytes(size)), 413, "image_too_large")["message"]
@@ -154,7 +154,7 @@ def test_unknown_routes_and_methods_are_problems_too(client):
     assert "POST" in response.headers["Allow"]
 
 
-def test_a_fault_of_ours_is_logged_in_full_and_answered_without_its_text(config, caplog):
+def test_an_internal_error_is_logged_in_full_and_answered_without_its_text(config, caplog):
     def fail(images):
         raise RuntimeError("secret of the network")
 
@@ -167,12 +167,12 @@ def test_a_fault_of_ours_is_logged_in_full_and_answered_without_its_text(config,
     assert "secret of the network" in caplog.text
 
 
-def test_outputs_that_are_no_probabilities_are_a_fault_of_ours(config):
+def test_outputs_that_are_not_probabilities_are_an_internal_error(config):
     broken = make_classifier(predict=lambda images: Outputs(np.full((1, 2), np.nan, np.float32), None))
     problem(send(create_app(config, Service(broken)).test_client()), 500, "internal_error")
 
 
-def test_until_the_model_is_there_only_health_answers(config):
+def test_until_the_model_is_loaded_only_health_answers(config):
     client = create_app(config, Service()).test_client()
     assert client.get("/health").status_code == 200
     for response in (client.get("/ready"), client.get("/model"), send(client), client.get("/nowhere")):
@@ -210,7 +210,7 @@ def test_another_origin_may_call_and_read_what_it_needs(client):
     assert refused.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_a_preflight_passes_before_the_model_is_there(config):
+def test_a_preflight_passes_before_the_model_is_loaded(config):
     client = create_app(config, Service()).test_client()
     headers = {"Origin": "https://clinic.example", "Access-Control-Request-Method": "POST"}
     assert client.options("/predict", headers=headers).headers["Access-Control-Allow-Origin"] == "*"
@@ -225,7 +225,7 @@ def test_only_configured_origins_may_call():
     assert "Access-Control-Allow-Origin" not in theirs.headers
 
 
-def test_a_request_keeps_the_id_it_came_with_where_that_is_harmless(client):
+def test_a_request_keeps_the_id_that_it_was_sent_with_if_that_is_harmless(client):
     assert client.get("/health", headers={"X-Request-ID": "trace-1.b_2"}).headers["X-Request-ID"] == "trace-1.b_2"
     for hostile in ("a b", "x" * 65, "ñ", '"'):
         given = client.get("/health", headers={"X-Request-ID": hostile}).headers["X-Request-ID"]
@@ -244,7 +244,7 @@ def test_one_line_is_logged_for_each_request_without_names(client, caplog):
     assert "PEREZ" not in str([record.__dict__ for record in caplog.records])
 
 
-def test_model_says_what_is_loaded_and_where_each_value_came_from(client):
+def test_the_model_route_states_what_is_loaded_and_the_source_of_each_value(client):
     found = body(client.get("/model?lang=en"))
     assert found["classNames"] == ["fisura", "fractura"]
     assert found["threshold"] == 0.8
@@ -255,7 +255,7 @@ def test_model_says_what_is_loaded_and_where_each_value_came_from(client):
     assert "not a medical device" in found["intendedUse"]
 
 
-def test_answers_are_not_sniffed_nor_stored(client):
+def test_answers_are_neither_sniffed_nor_stored(client):
     response = send(client, encoded(phantom()))
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-store"
@@ -275,7 +275,7 @@ def test_uploads_never_leave_memory(client, monkeypatch):
     assert answer.status_code == 200
 
 
-def test_check_says_what_a_file_is_and_how_it_would_be_served(brightness_file, capsys, monkeypatch):
+def test_check_prints_what_a_file_is_and_how_it_would_be_served(brightness_file, capsys, monkeypatch):
     monkeypatch.setenv("BONE_CONFIDENCE_THRESHOLD", "0.7")
     assert main(["check", str(brightness_file)]) == 0
     said = capsys.readouterr().out
@@ -299,7 +299,7 @@ def test_check_shows_what_the_network_answers_with_each_scaling(brightness_file,
     assert "No such file" in absent
 
 
-def test_check_says_what_to_set_where_a_file_does_not_fit(brightness_file, capsys, monkeypatch):
+def test_check_prints_what_to_set_if_a_file_does_not_fit(brightness_file, capsys, monkeypatch):
     monkeypatch.setenv("BONE_CLASS_NAMES", "a,b,c,d")
     assert main(["check", str(brightness_file)]) == 1
     assert "name its classes in BONE_CLASS_NAMES" in capsys.readouterr().err
@@ -310,7 +310,7 @@ def test_other_arguments_are_answered_with_the_usage(capsys):
     assert "Usage" in capsys.readouterr().err
 
 
-def test_a_key_is_wanted_where_keys_are_configured():
+def test_a_key_is_required_where_keys_are_configured():
     config = read_config({"BONE_API_KEYS": "old-key,new-key"})
     client = create_app(config, Service(make_classifier())).test_client()
     for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "old"}, {"X-API-Key": "old-key,new-key"}, {"X-API-Key": "ñ"}):
@@ -325,7 +325,7 @@ def test_a_key_is_wanted_where_keys_are_configured():
     assert client.options("/predict", headers=preflight).status_code == 200
 
 
-def test_a_key_is_never_written_into_an_error(monkeypatch, capsys):
+def test_an_api_key_never_appears_in_an_error(monkeypatch, capsys):
     monkeypatch.setenv("BONE_API_KEYS", "secret key")
     assert main([]) == 1
     printed = capsys.readouterr().err
@@ -333,7 +333,7 @@ def test_a_key_is_never_written_into_an_error(monkeypatch, capsys):
     assert "secret" not in printed
 
 
-def test_a_full_queue_is_answered_with_429_and_a_late_turn_with_504(config):
+def test_a_full_queue_is_answered_with_429_and_a_passed_deadline_with_504(config):
     started, finish = threading.Event(), threading.Event()
 
     def slow(images):
@@ -401,14 +401,14 @@ def test_detail_says_how_the_answer_came_about(client):
         ([0.1, 0.295, 0.605], "none", 60.5),
     ],
 )
-def test_detail_gives_the_reason_of_a_refusal_and_the_probability_of_none(config, probabilities, reason, none):
+def test_detail_gives_the_reason_for_a_refusal_and_the_probability_of_none(config, probabilities, reason, none):
     outputs = Outputs(np.array([probabilities], np.float32), None)
     client = create_app(config, Service(make_classifier(predict=lambda images: outputs, outputs=3))).test_client()
     detail = body(send(client, query="?detail=1"))["detail"]
     assert (detail["reason"], detail["noneProbability"]) == (reason, none)
 
 
-def test_explain_adds_a_heat_map_after_the_contract_s_keys(client):
+def test_explain_adds_a_heat_map_after_the_keys_of_the_contract(client):
     found = body(send(client, encoded(phantom("fractura")), "?explain=1"))
     assert list(found)[-2:] == ["allProbabilities", "explanation"]
     assert list(found["explanation"]) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
@@ -452,7 +452,7 @@ def test_a_blank_image_is_explained_without_the_network(config):
     assert "network" not in found["detail"]["milliseconds"]
 
 
-def test_a_second_explanation_at_a_time_is_told_when_to_come_back(config):
+def test_a_second_explanation_at_the_same_time_is_told_when_to_retry(config):
     app = create_app(config, Service(make_classifier()))
     client = app.test_client()
     with app.extensions["bone"].admissions.explanations.slot():

@@ -339,7 +339,7 @@ LOSSY += ("JPEG lossless, YBR",)
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_file_gives_its_pixels(name):
+def test_a_file_decodes_to_its_pixels(name):
     data, expected = KNOWN[name]
     assert is_dicom(data)
     image = decode(data, LIMIT)[0]
@@ -350,7 +350,7 @@ def test_a_file_gives_its_pixels(name):
         assert np.mean(difference) < 0.15  # 12 bits have more steps than 8: a half rounds either way
 
 
-def test_pixels_that_state_no_representation_in_an_explicit_file_are_taken():
+def test_pixels_without_a_representation_in_an_explicit_vr_file_are_accepted():
     data = KNOWN["JPEG"][0].replace(b"\x10\0OB\0\0\xff\xff\xff\xff", b"\x10\0\xff\xff\xff\xff")
     assert data != KNOWN["JPEG"][0]
     assert decode(data, LIMIT)[0].size == (64, 48)
@@ -451,7 +451,7 @@ def test_a_bare_data_set_is_read_where_it_is_unmistakable(syntax):
     assert not is_dicom(bare.replace(b"1.2.840.10008.", b"1.2.841.10008."))
 
 
-def test_planes_are_put_together():
+def test_colour_planes_are_joined():
     planes = np.ascontiguousarray(COLOUR.transpose(2, 0, 1))
     dataset = read(dicom_file(COLOUR, PlanarConfiguration=1))
     dataset.PixelData = planes.tobytes()
@@ -461,7 +461,7 @@ def test_planes_are_put_together():
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_the_modalities_of_radiographs_are_taken(modality):
+def test_the_modalities_of_radiographs_are_accepted(modality):
     assert decode(dicom_file(RAMP, Modality=modality), LIMIT)[0].size == (64, 48)
 
 
@@ -484,7 +484,7 @@ def test_another_modality_is_named_in_the_refusal(modality):
 
 
 @pytest.mark.parametrize("modality", ["", PATIENT, "QUIJANO", "dx"])
-def test_what_is_no_modality_is_never_repeated(modality):
+def test_an_invalid_modality_is_never_quoted(modality):
     with pytest.raises(ImageError) as caught:
         decode(dicom_file(RAMP, Modality=modality), LIMIT)[0]
     assert caught.value.facts == {"reason": "unknown_modality", "accepted": "CR, DX, RG, XA, MG"}
@@ -504,7 +504,7 @@ def test_a_file_without_pixels_is_refused_with_that_reason():
         dicom_file(RAMP, SamplesPerPixel=4),
     ],
 )
-def test_an_encoding_that_is_not_taken_is_refused_with_that_reason(data):
+def test_an_unsupported_encoding_is_refused_with_that_reason(data):
     assert refusal(data) == ("unsupported_image", "encoding")
 
 
@@ -535,7 +535,7 @@ def test_an_image_too_small_for_a_radiograph_is_refused(side):
     assert refusal(dicom_file(np.zeros((side, 40), np.uint8)))[0] == "image_too_small"
 
 
-def test_pixels_of_all_frames_are_judged_from_the_header():
+def test_the_pixels_of_all_frames_are_counted_from_the_header():
     assert refusal(dicom_file(RAMP, Rows=20_000, Columns=20_000))[0] == "too_many_pixels"
     assert refusal(dicom_file(RAMP[np.newaxis], NumberOfFrames=2_000_000))[0] == "too_many_pixels"
     assert decode(dicom_file(RAMP), RAMP.size)[0].size == (64, 48)
@@ -543,7 +543,7 @@ def test_pixels_of_all_frames_are_judged_from_the_header():
 
 
 @pytest.mark.parametrize("name", ["JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000"])
-def test_a_frame_larger_than_its_header_says_is_never_decoded(name):
+def test_a_frame_larger_than_its_header_states_is_never_decoded(name):
     from pydicom.encaps import get_frame
 
     dataset = read(KNOWN[name][0])
@@ -552,7 +552,7 @@ def test_a_frame_larger_than_its_header_says_is_never_decoded(name):
     assert refusal(claimed)[0] == "unreadable_image"
 
 
-def test_a_jpeg_of_too_many_scans_is_refused():
+def test_a_jpeg_with_too_many_scans_is_refused():
     data = jpeg_of(RAMP, progressive=True)
     last = data.rindex(b"\xff\xda")
     bomb = data[:-2] + data[last:-2] * 65 + data[-2:]
@@ -608,7 +608,7 @@ def test_an_arithmetic_jpeg_is_never_decoded(monkeypatch, marker):
 
 
 @pytest.mark.parametrize("marker", [0x01, 0xC8, 0xCC, 0xD0, 0xD8, 0xD9, 0xDA, 0xFD, 0x00])
-def test_a_marker_that_is_no_segments_hides_no_other_size(monkeypatch, marker):
+def test_a_marker_without_a_segment_cannot_hide_another_size(monkeypatch, marker):
     never_decodes_jpeg(monkeypatch)
     large = jpeg_of(LARGE)
     frame = large[large.index(b"\xff\xc0") :]
@@ -617,20 +617,20 @@ def test_a_marker_that_is_no_segments_hides_no_other_size(monkeypatch, marker):
     assert refusal(encapsulated(data, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
-def test_empty_segments_of_a_jpeg_are_not_counted_to_their_end(monkeypatch):
+def test_empty_segments_of_a_jpeg_are_not_counted_to_the_end(monkeypatch):
     never_decodes_jpeg(monkeypatch)
     data = jpeg_of(RAMP)
     bomb = data[:2] + b"\xff\xfe\0\2" * 20_001 + data[2:]
     assert refusal(encapsulated(bomb, uid.JPEGBaseline8Bit, RAMP))[0] == "unreadable_image"
 
 
-def test_fill_bytes_before_a_marker_are_passed_over():
+def test_fill_bytes_before_a_marker_are_skipped():
     data = jpeg_of(RAMP)
     filled = data[:2] + b"\xff\xff\xff" + data[2:]
     assert decode(encapsulated(filled, uid.JPEGBaseline8Bit, RAMP), LIMIT)[0].size == (64, 48)
 
 
-def test_fragments_of_a_defined_length_are_not_put_together(monkeypatch):
+def test_fragments_of_defined_length_are_not_joined(monkeypatch):
     from pydicom.encaps import encapsulate
 
     monkeypatch.setattr("pydicom.encaps.get_frame", lambda *_, **__: pytest.fail("they were put together"))
@@ -678,7 +678,7 @@ TINY_TILES = STREAM[:24] + struct.pack(">2I", 2, 2) + STREAM[32:]
     ],
     ids="tiles layers blocks precincts blocks_of_a_tile precincts_of_a_tile component segments size".split(),
 )
-def test_a_jpeg_2000_of_too_many_parts_is_never_decoded(monkeypatch, stream):
+def test_a_jpeg_2000_with_too_many_parts_is_never_decoded(monkeypatch, stream):
     monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda _: pytest.fail("it was decoded"))
     assert refusal(encapsulated(stream, J2K, LARGE))[0] == "unreadable_image"
 
@@ -698,12 +698,12 @@ def pillow_jpeg_2000(**options):
         pillow_jpeg_2000(progression="RPCL", num_resolutions=3, plt=True),
     ],
 )
-def test_a_jpeg_2000_as_encoders_write_them_is_taken(stream):
+def test_a_jpeg_2000_as_encoders_write_it_is_accepted(stream):
     pixels = np.tile(RAMP, (20, 20))
     assert np.array_equal(np.asarray(decode(encapsulated(stream, J2K, pixels), LIMIT)[0]), pixels)
 
 
-def test_a_stream_that_hides_behind_another_in_a_box_is_not_decoded():
+def test_a_stream_that_is_hidden_behind_another_in_a_box_is_not_decoded():
     small, large = jpeg_2000(RAMP), jpeg_2000(LARGE, codecformat="jp2")
     box = struct.pack(">I4s", 8 + len(small), b"free") + small
     image = decode(encapsulated(large[:12] + box + large[12:], J2K, RAMP), LIMIT)[0]
@@ -743,14 +743,14 @@ def test_a_deflated_bomb_is_not_inflated(elements, code):
     assert peak < 30_000_000
 
 
-def test_a_deflated_file_may_go_on_after_its_pixels():
+def test_a_deflated_file_may_continue_after_its_pixels():
     pixels = element(PIXELS, "OB", RAMP.tobytes()) + element((0xFFFC, 0xFFFC), "OB", bytes(100_000))
     data = deflated(elements_of(dicom_file(RAMP)) + pixels)
     assert np.array_equal(np.asarray(decode(data, LIMIT)[0]), RAMP)
 
 
 @pytest.mark.parametrize("name", ["YBR", "YBR of two pixels a colour", "RLE, YBR"])
-def test_colours_are_converted_some_rows_at_once(monkeypatch, name):
+def test_colours_are_converted_a_few_rows_at_a_time(monkeypatch, name):
     sizes = []
     from_array = Image.fromarray
 
@@ -773,7 +773,7 @@ def test_pixels_fewer_than_the_header_states_are_refused(name):
     assert refusal(buffer.getvalue())[0] == "unreadable_image"
 
 
-def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
+def test_an_rle_bomb_is_not_expanded_beyond_the_image():
     frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x07" * 500_000  # 64 MB of sevens
     tracemalloc.start()
     try:
@@ -785,7 +785,7 @@ def test_an_rle_bomb_is_not_unpacked_beyond_the_image():
     assert peak < 20_000_000
 
 
-def test_endless_elements_are_not_read_to_their_end():
+def test_endless_elements_are_not_read_to_the_end():
     whole = dicom_file(None)
     empty = struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0)
     started = time.perf_counter()
@@ -793,7 +793,7 @@ def test_endless_elements_are_not_read_to_their_end():
     assert time.perf_counter() - started < 5
 
 
-def test_endless_fragments_are_not_put_together():
+def test_endless_fragments_are_not_joined():
     data = encapsulated(b"\0\0", uid.RLELossless, RAMP)
     end = data.rindex(struct.pack("<HH", 0xFFFE, 0xE0DD))
     fragment = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
@@ -821,20 +821,20 @@ def test_endless_fragments_are_not_put_together():
     ],
     ids=lambda more: more[:6].hex(),
 )
-def test_a_value_of_too_many_parts_is_refused_while_the_file_is_read(monkeypatch, more):
+def test_a_value_with_too_many_parts_is_refused_while_the_file_is_read(monkeypatch, more):
     monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
     assert refusal(before_the_pixels(more))[0] == "unreadable_image"
 
 
 @pytest.mark.parametrize("length", [500_000, 0x5343])  # the second is written as CS and a length of 0 would be
-def test_a_character_set_is_limited_in_an_implicit_file_too(monkeypatch, length):
+def test_the_character_set_is_limited_in_an_implicit_vr_file_too(monkeypatch, length):
     monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
     more = element(CHARACTER_SET, None, b"X" * length)
     assert refusal(before_the_pixels(more, dicom_file(RAMP, IMPLICIT)))[0] == "unreadable_image"
 
 
 @pytest.mark.parametrize("name", [b"ISO_IR 100", b"GBK ", b"\\ISO 2022 IR 87"])
-def test_ordinary_character_sets_are_taken(name):
+def test_ordinary_character_sets_are_accepted(name):
     explicit = before_the_pixels(element(CHARACTER_SET, "CS", name))
     implicit = before_the_pixels(element(CHARACTER_SET, None, name), dicom_file(RAMP, IMPLICIT))
     assert [decode(data, LIMIT)[0].size for data in (explicit, implicit)] == [(64, 48)] * 2
@@ -872,7 +872,7 @@ def test_a_character_set_of_any_length_and_representation_is_never_looked_up(
         element(DESCRIPTOR, "US", struct.pack("<3H", 256, 0, 8)) + element(LUT_DATA, "SQ", item_of(b"") * 600),
     ],
 )
-def test_a_look_up_table_of_too_many_parts_is_never_taken_apart(monkeypatch, table):
+def test_a_look_up_table_with_too_many_parts_is_never_parsed(monkeypatch, table):
     from pydicom import values
 
     for kind in ("UC", "SQ"):
@@ -880,7 +880,7 @@ def test_a_look_up_table_of_too_many_parts_is_never_taken_apart(monkeypatch, tab
     assert refusal(before_the_pixels(element(VOI_LUT, "SQ", item_of(table))))[0] == "unreadable_image"
 
 
-def test_a_modality_lut_of_undefined_length_learns_that_samples_are_signed():
+def test_a_modality_lut_of_undefined_length_is_read_with_signed_samples():
     data = dicom_file(BELOW, IMPLICIT, **TWELVE)
     table = element(DESCRIPTOR, None, struct.pack("<Hhh", 4096, -2048, 12))
     table += element(LUT_DATA, None, np.arange(4096).astype("<u2").tobytes())
@@ -888,7 +888,7 @@ def test_a_modality_lut_of_undefined_length_learns_that_samples_are_signed():
     assert np.max(np.abs(np.asarray(decode(before_the_pixels(more, data), LIMIT)[0]).astype(int) - RAMP)) <= 1
 
 
-def test_empty_items_are_not_read_to_their_end(monkeypatch):
+def test_empty_items_are_not_read_to_the_end(monkeypatch):
     monkeypatch.setattr(dicom, "_check", lambda *_: pytest.fail("the file was read"))
     items = item_of(b"") * 15_000
     data = before_the_pixels(element(UNKNOWN, "SQ", items + END_OF_SEQUENCE, undefined=True))
@@ -952,7 +952,7 @@ def everything_said(data):
     return []
 
 
-def test_pydicom_is_imported_only_where_a_dicom_file_comes():
+def test_pydicom_is_imported_only_for_a_dicom_file():
     code = "import sys, app; sys.exit(bool({'pydicom', 'imagecodecs'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -991,7 +991,7 @@ def test_a_refusal_reaches_the_caller_in_both_languages(server):
     assert "has the modality CT" in english.json()["message"]
 
 
-def test_the_service_s_log_says_nothing_of_the_patient(server):
+def test_the_log_contains_nothing_about_the_patient(server):
     post(server, dicom_file(RAMP, Modality=PATIENT))
     post(server, dicom_file(RAMP, Rows=99))
     assert server.output.count('"route": "/predict"') >= 2
@@ -1001,7 +1001,7 @@ def test_the_service_s_log_says_nothing_of_the_patient(server):
 
 @pytest.mark.parametrize("bits", [1, 8, 12, 16])
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bits, signed):
+def test_the_extremes_of_samples_without_a_window_are_those_of_their_values(bits, signed):
     stored = np.arange(2**bits, dtype=np.int64)
     if signed:
         stored[2 ** (bits - 1) :] -= 2**bits
@@ -1016,7 +1016,7 @@ def test_the_extremes_of_unwindowed_samples_are_those_of_what_they_stand_for(bit
             assert shares[samples].max() <= 1
 
 
-def test_every_row_of_a_tall_film_is_looked_up():
+def test_every_row_of_a_tall_image_goes_through_the_table():
     tall = np.random.default_rng(0).integers(0, 4096, (3 * limits.ROWS_AT_ONCE + 5, 40)).astype(np.uint16)
     film = dicom_file(tall, **TWELVE, WindowCenter=2000, WindowWidth=3000)
     assert np.array_equal(np.asarray(decode(film, LIMIT)[0]), windowed(2000, 3000, tall))

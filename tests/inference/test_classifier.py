@@ -23,7 +23,7 @@ from tests.support.models import load_file
         ),
     ],
 )
-def test_a_network_that_does_not_fit_is_refused_with_what_would_be_right(tmp_path, build, sentence):
+def test_a_network_that_does_not_fit_is_refused_with_a_sentence_that_says_what_would(tmp_path, build, sentence):
     path = tmp_path / "model.h5"
     build(keras).save(path)
     with pytest.raises(ModelError, match=sentence):

@@ -76,7 +76,7 @@ def check(path, cache, **more):
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_what_was_compiled_once_is_not_compiled_again(brightness_file, compiled):
+def test_a_compiled_network_is_not_compiled_again(brightness_file, compiled):
     network = load_compiled(source_of(brightness_file), compiled, 2)
     assert np.allclose(network(IMAGES)["probabilities"], EXPECTED, atol=1e-5)
     assert (network.input_shape, network.output_shapes) == ((None, 32, 32, 3), {"probabilities": (None, 2)})
@@ -84,7 +84,7 @@ def test_what_was_compiled_once_is_not_compiled_again(brightness_file, compiled)
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
 @pytest.mark.usefixtures("no_compiler")
-def test_many_at_once_get_the_answers_of_one_alone(brightness_file, compiled, cores):
+def test_concurrent_requests_get_the_answers_that_they_get_alone(brightness_file, compiled, cores):
     network = load_compiled(source_of(brightness_file), compiled, cores)
     found = {}
 
@@ -101,7 +101,7 @@ def test_many_at_once_get_the_answers_of_one_alone(brightness_file, compiled, co
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_one_alone_gets_all_cores_and_each_that_joins_it_gets_one(brightness_file, compiled):
+def test_a_lone_call_gets_all_cores_and_each_concurrent_one_gets_one(brightness_file, compiled):
     network = load_compiled(source_of(brightness_file), compiled, 2)
     for _ in range(2):
         with network._choose() as first, network._choose() as second, network._choose() as third:
@@ -139,14 +139,14 @@ def test_an_entry_of_other_versions_is_compiled_again(brightness_file, cache, ca
         assert json.loads(file.read("facts.json"))["made_with"]["keras"] != "2.0.0"
 
 
-def test_the_entry_is_another_for_another_file_size_or_scale():
+def test_another_file_size_or_scale_has_another_cache_entry():
     ranges = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
     keys = {ModelSource(Path("x"), sha, "3", side, *edges).key for sha in "ab" for side in (0, 32) for edges in ranges}
     assert len(keys) == 12
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, tmp_path, caplog):
+def test_a_cache_folder_that_cannot_be_written_only_causes_a_warning(brightness_file, tmp_path, caplog):
     (tmp_path / "file").touch()
     network = load_compiled(source_of(brightness_file), tmp_path / "file" / "cache", 2)
     assert np.allclose(network(IMAGES)["probabilities"], EXPECTED, atol=1e-5)
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_alone(brightness_file, 
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_old_entries_go_and_strangers_stay(brightness_file, cache):
+def test_old_cache_entries_are_removed_and_foreign_files_stay(brightness_file, cache):
     strangers = [cache / "notes.zip", cache / "network.txt"]
     for age, path in enumerate([*strangers, *(cache / f"network-{number}.zip" for number in range(6))]):
         path.touch()
@@ -165,7 +165,7 @@ def test_old_entries_go_and_strangers_stay(brightness_file, cache):
     assert (cache / f"network-{source_of(brightness_file, side=32).key}.zip").exists()
 
 
-def test_an_entry_that_is_used_counts_as_new(brightness_file, cache):
+def test_a_cache_entry_that_is_used_counts_as_new(brightness_file, cache):
     [entry] = cache.iterdir()
     os.utime(entry, (1_000_000, 1_000_000))
     load_compiled(source_of(brightness_file), cache, 2)
@@ -181,7 +181,7 @@ def test_two_processes_that_start_at_once_both_serve_and_leave_one_entry(brightn
 
 
 @pytest.mark.slow
-def test_on_a_full_disk_the_network_is_compiled_and_not_kept(brightness_file, tmp_path):
+def test_on_a_full_disk_the_network_is_compiled_and_not_cached(brightness_file, tmp_path):
     def fill_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
 
@@ -193,7 +193,7 @@ def test_on_a_full_disk_the_network_is_compiled_and_not_kept(brightness_file, tm
     assert "TensorFlow:" not in errors
 
 
-def test_a_network_that_cannot_be_compiled_runs_on_tensorflow_unless_compiled_is_wanted(
+def test_a_network_that_cannot_be_compiled_runs_on_tensorflow_unless_the_engine_is_set_to_compiled(
     brightness_file, tmp_path, monkeypatch, caplog
 ):
     compiler_that(monkeypatch, tmp_path, "import sys; sys.exit('no rule for this layer')")
@@ -204,7 +204,7 @@ def test_a_network_that_cannot_be_compiled_runs_on_tensorflow_unless_compiled_is
         load(read_config(settings | {"BONE_ENGINE": "compiled"}))
 
 
-def test_a_compiler_that_hangs_is_given_up(tmp_path, monkeypatch):
+def test_a_compiler_that_hangs_is_killed(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "import time; time.sleep(60)")
     monkeypatch.setattr(compiled_engine, "TIMEOUT_SECONDS", 1)
     started = time.monotonic()
@@ -213,20 +213,20 @@ def test_a_compiler_that_hangs_is_given_up(tmp_path, monkeypatch):
     assert time.monotonic() - started < 10
 
 
-def test_what_fits_no_engine_is_told_apart(tmp_path, monkeypatch):
+def test_a_model_that_no_engine_can_run_is_reported_as_such(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "import sys; print('it must have one input'); sys.exit(3)")
     with pytest.raises(ModelError, match=r"^it must have one input$"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
 
 
-def test_rubbish_from_the_compiler_is_never_used(tmp_path, monkeypatch):
+def test_invalid_output_of_the_compiler_is_never_used(tmp_path, monkeypatch):
     compiler_that(monkeypatch, tmp_path, "print('no zip file')")
     with pytest.raises(ModelError, match="the compiled network cannot be run"):
         load_compiled(source_of(tmp_path / "model.h5"), tmp_path / "cache", 2)
     assert not (tmp_path / "cache").exists()
 
 
-def test_without_tensorflow_another_model_is_refused_with_what_would_be_right(brightness_file, tmp_path, monkeypatch):
+def test_without_tensorflow_another_model_is_refused_with_advice(brightness_file, tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_engine, "_installed", lambda name: None)
     settings = {"BONE_MODEL_PATH": str(brightness_file), "BONE_CACHE_DIR": str(tmp_path)}
     with pytest.raises(ModelError, match="was not compiled for this installation; install TensorFlow"):
@@ -234,7 +234,7 @@ def test_without_tensorflow_another_model_is_refused_with_what_would_be_right(br
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc: needs Linux")
-def test_the_serving_process_holds_no_tensorflow(shipped_server):
+def test_the_serving_process_does_not_load_tensorflow(shipped_server):
     assert requests.get(shipped_server.url + "/model", timeout=10).json()["engine"] == "litert"
     answer = requests.post(shipped_server.url + "/predict", files={"image": encoded(phantom())}, timeout=30)
     assert answer.status_code == 200
@@ -247,7 +247,7 @@ def test_the_serving_process_holds_no_tensorflow(shipped_server):
     assert "tensorflow" not in loaded.stdout.split()
 
 
-def test_plain_keras_serves_where_it_is_asked_for(brightness_file):
+def test_plain_keras_serves_when_it_is_configured(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_ENGINE="tensorflow", BONE_RESIZE="stretch") as server:
         server.wait("/ready")
         assert requests.get(server.url + "/model", timeout=10).json()["engine"] == "tensorflow"

@@ -32,7 +32,7 @@ def file(good_file, tmp_path):
     return Path(shutil.copy(good_file, tmp_path / "model.h5"))
 
 
-def test_a_file_says_what_it_holds(file, tmp_path):
+def test_inspection_reports_what_a_file_contains(file, tmp_path):
     with h5py.File(file, "a") as opened:
         opened.attrs["bone_threshold"] = 0.7
         opened.attrs["bone_class_names"] = "a,b"
@@ -45,7 +45,7 @@ def test_a_file_says_what_it_holds(file, tmp_path):
     assert found.attributes == {"threshold": 0.7, "class_names": "a,b"}
 
 
-def test_a_compiled_and_fitted_model_is_taken(tmp_path):
+def test_a_model_that_was_compiled_and_fitted_is_accepted(tmp_path):
     for k in (keras, tf_keras):
         model = k.Sequential([k.Input((32, 32, 3)), k.layers.Flatten(), k.layers.Dense(2, activation="softmax")])
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
@@ -54,7 +54,7 @@ def test_a_compiled_and_fitted_model_is_taken(tmp_path):
         assert "Dense" in read_model_file(tmp_path / "model.h5").layers
 
 
-def test_a_checksum_beside_the_file_must_be_its_own(file):
+def test_a_checksum_beside_the_file_must_match(file):
     beside = file.with_name("model.h5.sha256")
     beside.write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  model.h5\n")
     read_model_file(file)
@@ -340,7 +340,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_with_a_sentence_and_nothing_of_it_runs(name, file, tmp_path):
+def test_a_hostile_file_is_refused_with_a_sentence_and_none_of_its_code_runs(name, file, tmp_path):
     write, sentence = HOSTILE[name]
     payload = tmp_path / "payload"
     write(file, payload)
@@ -359,14 +359,14 @@ EITHER_ENGINE = pytest.mark.parametrize("engine", ["tensorflow", pytest.param("a
     ["[]", "null", '{"class_name": "Functional"}', '{"class_name": "Functional", "config": {}}', '{"config": {}}'],
 )
 @EITHER_ENGINE
-def test_a_description_that_makes_no_sense_is_refused(file, text, engine):
+def test_a_nonsensical_network_description_is_refused(file, text, engine):
     whole_config(text)(file, None)
     with pytest.raises(ModelError, match="Keras cannot rebuild it"):
         load(read_config({"BONE_MODEL_PATH": str(file), "BONE_ENGINE": engine}))
 
 
 @EITHER_ENGINE
-def test_an_activation_that_keras_does_not_know_is_refused(file, engine):
+def test_an_activation_unknown_to_keras_is_refused(file, engine):
     set_in_layer("activation", "os.system")(file, None)
     with pytest.raises(ModelError, match="Keras cannot rebuild it"):
         load(read_config({"BONE_MODEL_PATH": str(file), "BONE_ENGINE": engine}))
@@ -382,7 +382,7 @@ def test_the_server_does_not_start_with_a_hostile_file(file, tmp_path):
     assert not payload.exists()
 
 
-def test_a_file_of_two_kinds_is_refused_under_the_name_of_the_other(file, tmp_path):
+def test_a_file_that_is_also_of_another_format_is_refused_under_that_name(file, tmp_path):
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("config.json", "{}")
     found = inspect_model(file, tmp_path / "cache")
@@ -396,6 +396,6 @@ def test_a_file_of_two_kinds_is_refused_under_the_name_of_the_other(file, tmp_pa
         assert inspect_model(Path(shutil.copy(file, tmp_path / name))) == found
 
 
-def test_a_folder_is_no_model(tmp_path):
+def test_a_folder_is_not_a_model(tmp_path):
     with pytest.raises(ModelError, match="there is no such file"):
         read_model_file(tmp_path)

@@ -29,13 +29,13 @@ print(keras_engine.main(pathlib.Path({str(path)!r}), '3.0.0', {side}, 0.0, 1.0),
     return ast.literal_eval(child.stderr.splitlines()[-1])
 
 
-def test_a_compiled_network_that_differs_from_keras_is_not_handed_out(brightness_file):
+def test_a_compiled_network_that_differs_from_keras_is_rejected(brightness_file):
     code, output = compile_with(brightness_file, tolerance=-1.0)
     assert code == keras_engine.UNFAITHFUL
     assert output.startswith(b"the compiled network differs from Keras by ")
 
 
-def test_what_keras_cannot_serve_is_told_in_a_sentence(tmp_path):
+def test_a_model_that_keras_cannot_load_is_refused_in_one_sentence(tmp_path):
     path = tmp_path / "model.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
     code, output = compile_with(path)
@@ -44,7 +44,7 @@ def test_what_keras_cannot_serve_is_told_in_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(("side", "code"), [(0, keras_engine.UNFAITHFUL), (48, 0)])
-def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, side, code):
+def test_a_network_without_a_fixed_size_is_compiled_for_the_configured_size(tmp_path, side, code):
     path = tmp_path / "model.h5"
     brightness_model(size=(None, None)).save(path)
     found, output = compile_with(path, side)
@@ -52,7 +52,7 @@ def test_a_network_of_any_size_is_compiled_for_the_size_it_is_given(tmp_path, si
     assert code or zipfile.ZipFile(io.BytesIO(output)).testzip() is None
 
 
-def test_the_compiler_says_nothing_but_its_result(brightness_file):
+def test_the_compiler_prints_its_result_only(brightness_file):
     command = [sys.executable, "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "0", "1"]
     child = subprocess.run(command, capture_output=True, timeout=120, check=True)
     assert child.stdout.startswith(b"PK")

@@ -6,7 +6,7 @@ from model_loader import ModelError
 from tests.support.models import brightness_model, load_file, teachable_machine, with_attributes
 
 
-def test_what_a_file_states_belongs_to_it(file):
+def test_attributes_belong_to_the_file_that_states_them(file):
     stated = {"class_names": "sana,rota", "threshold": 0.7, "scaling": "none", "resize": "letterbox", "version": "v1"}
     stated |= {"quality": '{"auc": 0.8}'}
     with pytest.raises(ModelError, match="not probabilities"):  # 0 to 255 is too bright for it
@@ -23,7 +23,7 @@ def test_what_a_file_states_belongs_to_it(file):
     }
 
 
-def test_a_variable_wins_over_the_file(file):
+def test_a_variable_has_precedence_over_the_file(file):
     with_attributes(file, threshold=0.7, class_names="sana,rota", resize="letterbox")
     classifier = load_file(
         file, BONE_CONFIDENCE_THRESHOLD="0.8", BONE_CLASS_NAMES="a,b", BONE_RESIZE="stretch", BONE_SCALING="unit"
@@ -31,7 +31,7 @@ def test_a_variable_wins_over_the_file(file):
     assert (classifier.threshold, classifier.class_names, classifier.resize) == (0.8, ("a", "b"), "stretch")
 
 
-def test_a_file_that_states_nothing_gets_the_defaults_and_one_warning(file, caplog):
+def test_a_file_without_attributes_gets_the_defaults_and_one_warning(file, caplog):
     classifier = load_file(file)
     assert (classifier.threshold, classifier.class_names) == (0.985, ("fisura", "fractura"))
     assert (classifier.scaling, classifier.resize, classifier.input_size) == ("unit", "stretch", (32, 32))
@@ -43,7 +43,7 @@ def test_a_file_that_states_nothing_gets_the_defaults_and_one_warning(file, capl
     ]
 
 
-def test_a_threshold_of_the_file_warns_of_nothing(file, caplog):
+def test_a_threshold_from_the_file_causes_no_warning(file, caplog):
     load_file(with_attributes(file, threshold=0.8, scaling="unit"))
     assert not [record for record in caplog.records if record.name == "bone.model"]
 
@@ -71,7 +71,7 @@ def test_an_attribute_that_does_not_fit_is_refused_by_name(file, attributes, sen
         load_file(with_attributes(file, **attributes))
 
 
-def test_a_network_of_any_size_takes_its_size_from_the_setting(tmp_path):
+def test_a_network_without_a_fixed_size_gets_its_size_from_the_setting(tmp_path):
     path = tmp_path / "model.h5"
     brightness_model(size=(None, None)).save(path)
     with pytest.raises(ModelError, match="it takes images of any size; set BONE_INPUT_SIZE"):
@@ -107,7 +107,7 @@ def test_quantiles_follow_the_names_that_the_operator_gives_the_classes(file_wit
     assert found == {"crack": 0.1, "break": 0.25, "none": 1.0}
 
 
-def test_quantiles_of_a_network_without_a_none_output_name_the_classes_alone(file):
+def test_quantiles_of_a_network_without_a_none_output_are_for_the_classes_only(file):
     with_attributes(file, conformal='{"fisura": 0.1, "fractura": 0.2}')
     assert load_file(file).conformal == {"fisura": 0.1, "fractura": 0.2}
 
@@ -153,7 +153,7 @@ def test_quantiles_for_another_number_of_classes_are_refused():
         3,
     ],
 )
-def test_a_scale_of_evidence_that_makes_no_sense_is_refused(scale):
+def test_a_nonsensical_scale_of_evidence_is_refused(scale):
     sentence = r'bone_evidence is .*; it must be a JSON object with two numbers, "from" less than "to"\.'
     with pytest.raises(ModelError, match=sentence):
         read_evidence_scale({"evidence": scale})

@@ -6,7 +6,7 @@ from model_loader import ModelError
 from tests.support.models import brightness_model, load_file, write_golden
 
 
-def test_golden_outputs_must_come_back(file):
+def test_golden_outputs_must_be_reproduced(file):
     inputs = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     bright = inputs.mean(axis=(1, 2, 3)) / 255
     expected = np.stack([1 - bright, bright], axis=1).astype(np.float32)
