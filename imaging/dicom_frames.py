@@ -117,6 +117,8 @@ def _whole_stream(frame: bytes, pixels: int) -> bytes:
     jpeg.check_header(frame)
     headers, end = jpeg.read_scans(frame)
     jpeg.check_scans(len(headers), pixels)
+    if len(headers) > 1:
+        jpeg.check_all_scans(frame, headers)
     return frame[:end]
 
 

@@ -196,7 +196,7 @@ def decode(stream: bytes, colours: str | None = None) -> NDArray[Any]:
     options: dict[str, Any] = {"colorspace": colours, "outcolorspace": "RGB"} if colours else {}
     pixels = np.asarray(imagecodecs.jpeg8_decode(stream, **options))
     check_zeros(stream, pixels[-2:])
-    if is_flat(pixels[-2:]):  # as what libjpeg fills in is
+    if is_flat(pixels[-2:]) and len(read_scans(stream)[0]) == 1:  # as what libjpeg fills in is
         tail = bytes(byte ^ 0x54 if byte ^ 0x54 != 0xFF else 0 for byte in stream[-TAIL_BYTES - 2 : -2])
         _check_end(pixels, imagecodecs.jpeg8_decode(stream[: -TAIL_BYTES - 2] + tail + END, **options))
     return pixels
@@ -220,7 +220,7 @@ def _check_end(pixels: NDArray[Any], altered: NDArray[Any]) -> None:
     """
     height, width = pixels.shape[:2]
     changed = np.flatnonzero(np.any(pixels != altered, axis=tuple(range(1, pixels.ndim))))
-    if not changed.size or changed[0] < height - 24 - 4096 // width or changed[-1] < height - 16:
+    if not changed.size or changed[0] < height - 24 - 4096 // width or changed[-1] < height - 1:
         raise ImageError("unreadable_image")
 
 
