@@ -5,6 +5,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,13 +24,36 @@ from imaging.limits import (
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 TAIL_BYTES: Final = 16
+MAX_LEFT_OVER_BYTES: Final = 512  # encoders fill up to a length
 _DQT, _APP0, _APP1, _APP13, _APP14, _FILL = 0xDB, 0xE0, 0xE1, 0xED, 0xEE, 0xFF
 _SOF3, _SOF55, _SOS, _EOI = 0xC3, 0xF7, 0xDA, 0xD9  # lossless, JPEG-LS, start of scan, end of image
 _NO_LENGTH: Final = (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xF7), *range(0xF9, 0xFE))  # markers that stand alone
 _FRAMES: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xD0), _SOF55)  # starts of frame
+_DCT: Final = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _ARITHMETIC: Final = range(0xC9, 0xD0)
 _BEFORE_FRAME: Final = (0xC4, _DQT, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE, _FILL)
 _NEXT_MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")  # of what was coded: not stuffed, not a restart
+
+
+class Stream(BytesIO):
+    """A JPEG of one scan without the marker that ends it, so that libjpeg asks for more instead of filling in.
+
+    Its last bytes are handed out few at once, which shows how many a decoder left over.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data[:-2] + bytes(4 * TAIL_BYTES))  # libjpeg reads ahead
+        self._size = len(data) - 2
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read the next bytes, few at once near the end."""
+        piece = max(4 * TAIL_BYTES, self._size - self.tell() - MAX_LEFT_OVER_BYTES)
+        return super().read(piece if size is None or size < 0 else min(size, piece))
+
+    @property
+    def is_left_over(self) -> bool:
+        """Tell whether much of what was coded was not needed."""
+        return self._size - self.tell() > MAX_LEFT_OVER_BYTES
 
 
 class Segment(NamedTuple):
@@ -75,7 +99,7 @@ def read_scans(data: bytes) -> tuple[list[bytes], int]:
     What follows that marker is padding. Raise ImageError where there is none, or far too many segments.
     """
     headers: list[bytes] = []
-    segment = next((found for found in segments(data) if found.marker == _SOS), None)
+    segment = _first_scan(data)
     for _ in range(MAX_JPEG_SEGMENTS):
         if segment is None:
             break
@@ -108,6 +132,15 @@ def check_header(data: bytes) -> None:
         or claimed[_APP13] > MAX_PHOTOSHOP_BYTES
     ):
         raise ImageError("unreadable_image")
+
+
+def _first_scan(data: bytes) -> Segment | None:
+    """Return the first start of scan; Pillow looks for one behind bytes that belong to no segment, too."""
+    last = None
+    for last in itertools.islice(segments(data), MAX_JPEG_SEGMENTS):  # noqa: B007 the last one counts
+        pass
+    offset = data.find(bytes((0xFF, _SOS)), last.offset if last else 2)
+    return None if offset < 0 else _segment_at(data, offset)
 
 
 def find_frame(data: bytes) -> Segment | None:
@@ -173,6 +206,8 @@ def check_all_scans(data: bytes, headers: list[bytes]) -> None:
     frame = find_frame(data)
     if frame is None:
         raise ImageError("unreadable_image")
+    if frame.marker not in _DCT:
+        return
     components = data[frame.offset + 10 : frame.offset + 2 + frame.length : 3]
     missing = {component: np.full(64, 255) for component in components}
     for header in headers:
@@ -204,7 +239,7 @@ def decode(stream: bytes, colours: str | None = None) -> NDArray[Any]:
 
 def check_zeros(stream: bytes, last_rows: NDArray[Any]) -> None:
     """Refuse pixels whose stream ends in zeros that do not stand for an even surface. Raise ImageError."""
-    if not any(stream[-2 * TAIL_BYTES - 2 : -2]) and not is_flat(last_rows):
+    if not any(stream[-2 * TAIL_BYTES - 2 : -2]) and not is_flat(last_rows[:, -2 * TAIL_BYTES :]):
         raise ImageError("unreadable_image")
 
 

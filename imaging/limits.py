@@ -28,7 +28,6 @@ MAX_CODE_BLOCKS: Final = 200_000  # 49 megapixels of colour have 50,000 of the u
 
 # PNG
 MAX_CHUNKS: Final = 20_000
-MAX_PROFILES: Final = 1
 MAX_TEXTS: Final = 64  # compressed
 MAX_TEXT_BYTES: Final = 4_000_000  # inflated, all together; Pillow's own limit is 64 MiB
 

@@ -124,6 +124,16 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
         "Los píxeles del archivo DICOM están codificados de un modo no admitido: expórtalo sin comprimir.",
         "The pixels of the DICOM file use an encoding that is not supported: export it uncompressed.",
     ),
+    "jpeg_arithmetic": ErrorMessage(
+        415,
+        "El archivo JPEG usa codificación aritmética, que no se admite: expórtalo como JPEG corriente o PNG.",
+        "The JPEG file uses arithmetic coding, which is not accepted: export it as an ordinary JPEG or as PNG.",
+    ),
+    "bmp_rle": ErrorMessage(
+        415,
+        "El archivo BMP está comprimido (RLE), lo que no se admite: expórtalo sin comprimir o como PNG.",
+        "The BMP file is compressed (RLE), which is not accepted: export it uncompressed or as PNG.",
+    ),
     "tiff_encoding": ErrorMessage(
         415,
         "Los píxeles del archivo TIFF están codificados de un modo no admitido: expórtalo como PNG.",
