@@ -80,6 +80,7 @@ class Config:
     scaling: Scaling | None
     resize: Literal["letterbox", "stretch"] | None
     input_size: int | None
+    prevalence: Mapping[str, float] | None
     max_upload_bytes: int
     max_pixels: int
     max_batch: int
@@ -167,6 +168,18 @@ def _names(value: str) -> tuple[str, ...]:
     return names
 
 
+def _shares(value: str) -> dict[str, float]:
+    wanted = "each class with its share, such as fisura=0.02,fractura=0.06: each above 0, together below 1"
+    try:
+        pairs = [part.split("=") for part in value.split(",")]
+        shares = {name.strip(): float(share) for name, share in pairs}
+    except ValueError:
+        raise ValueError(wanted) from None
+    if len(shares) < len(pairs) or not all(share > 0 for share in shares.values()) or not sum(shares.values()) < 1:
+        raise ValueError(wanted)
+    return shares
+
+
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in value.split(","))
     if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
@@ -227,6 +240,13 @@ SETTINGS: Final = (
         None,
         _whole(16, 4096),
         "side of the input in pixels, for a network without a fixed input size",
+    ),
+    Setting(
+        "prevalence",
+        "BONE_PREVALENCE",
+        None,
+        _shares,
+        "how common each class is where the service runs, such as `fisura=0.02,fractura=0.06`",
     ),
     Setting(
         "max_upload_bytes",

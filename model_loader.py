@@ -69,7 +69,7 @@ def _load(config: Config, file: ModelFile, cores: int) -> Classifier:
     settings = resolve_settings(file.attributes, config)
     golden = read_golden(config.model_path)
     network = _open_network(config, file, settings, cores)
-    classifier = build_classifier(network, file, settings, has_golden=golden is not None)
+    classifier = build_classifier(network, file, settings, config.prevalence, has_golden=golden is not None)
     verify(classifier, golden)
     return classifier
 

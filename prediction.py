@@ -1,10 +1,10 @@
 """From the network's outputs to a verdict, and from the verdict to the contract's JSON."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from model_loader import Classifier, Images, Outputs
 from preprocessing import DecoderFacts, ImageError, decode, is_blank, prepare
 
 Reason = Literal["blank", "none", "low_confidence"]
+Certainty = Literal["sure", "doubtful", "unfamiliar"]
+OutputRow = NDArray[np.floating[Any]]
 
 HUNDREDTHS: Final = 10_000  # a percentage with two decimals is a whole number of these
 SUM_TOLERANCE: Final = 1e-2
 NEGLIGIBLE: Final = 1e-6
+UNFAMILIAR: Final = 0.01  # below this share of training images that are at least as unusual
 
 
 class OutputError(Exception):
@@ -31,6 +34,8 @@ class Verdict:
 
     `none` is the probability of "none of them", None if the network has no such output. `reason` is why a verdict is
     not accepted: the image is blank, the none output is the highest, or the confidence is below the threshold.
+    `threshold`, 0 to 1, is what the confidence was compared with. `possible` holds the names that cannot be excluded at
+    90 %, None if the model file holds no quantiles.
     """
 
     class_names: tuple[str, ...]
@@ -40,11 +45,28 @@ class Verdict:
     accepted: bool
     none: int | None
     reason: Reason | None
+    threshold: float
+    possible: tuple[str, ...] | None = None
+    is_unfamiliar: bool = False
 
     @property
     def predicted_class(self) -> str | None:
         """Return the name of the class if the verdict is accepted, else None."""
         return self.class_names[self.best] if self.accepted else None
+
+    @property
+    def fractured(self) -> int | None:
+        """Return the probability of all classes together; None if that of "none of them" is unknown."""
+        return None if self.none is None else max(HUNDREDTHS - self.none, self.confidence)
+
+    @property
+    def certainty(self) -> Certainty:
+        """Return `doubtful` if an accepted class is less likely than none, or if not it alone, or none, is possible."""
+        if self.is_unfamiliar:
+            return "unfamiliar"
+        none_is_likelier = self.accepted and (self.none or 0) > self.confidence
+        is_alone = self.possible in (None, (self.predicted_class or "none",))
+        return "doubtful" if none_is_likelier or not is_alone else "sure"
 
 
 def classify(classifier: Classifier, image: Image) -> Verdict:
@@ -81,9 +103,19 @@ def inputs_for(classifier: Classifier, image: Image) -> Images:
 
 def judge_outputs(classifier: Classifier, outputs: Outputs | None) -> Verdict:
     """Judge what the network returned for one image; None stands for a blank one. Raise OutputError."""
+    names, threshold = classifier.class_names, classifier.threshold
     if outputs is None:
-        return nothing_known(classifier.class_names, has_none=classifier.has_none_output)
-    return judge(outputs.probabilities[0], classifier.class_names, classifier.threshold)
+        return nothing_known(names, threshold, has_none=classifier.has_none_output)
+    row, prevalence = outputs.probabilities[0], classifier.prevalence
+    if prevalence is None:
+        verdict = judge(row, names, threshold)
+    elif classifier.settings["threshold"].source == "environment":
+        _check(np.asarray(row, np.float64), len(names))
+        verdict = judge(shift(row, prevalence.ratios), names, threshold)
+    else:
+        verdict = judge_shifted(row, prevalence.ratios, names, threshold)
+    is_unfamiliar = outputs.familiarity is not None and bool(outputs.familiarity[0, 0] < UNFAMILIAR)
+    return replace(verdict, possible=possible_names(row, classifier.conformal), is_unfamiliar=is_unfamiliar)
 
 
 def mean_brightness(classifier: Classifier, inputs: Images) -> float:
@@ -92,7 +124,7 @@ def mean_brightness(classifier: Classifier, inputs: Images) -> float:
     return float((inputs * scale.deviation + scale.mean).mean()) / 255
 
 
-def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], threshold: float) -> Verdict:
+def judge(outputs: OutputRow, class_names: Sequence[str], threshold: float) -> Verdict:
     """Judge one row of outputs: one per class name, or one more, the last, for "none of them".
 
     `threshold` (0 to 1) is compared with the confidence as it is shown. Raise OutputError if the outputs are not
@@ -107,15 +139,68 @@ def judge(outputs: NDArray[np.floating[Any]], class_names: Sequence[str], thresh
     accepted = confidence >= round(threshold * HUNDREDTHS, 6)  # 0.985 has no exact binary representation
     none = min(_half_up(float(values[-1])), HUNDREDTHS) if len(values) > len(class_names) else None
     reason = None if accepted else _reason(values, len(class_names))
-    return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted, none, reason)
+    return Verdict(tuple(class_names), int(np.argmax(known)), shares, confidence, accepted, none, reason, threshold)
 
 
-def nothing_known(class_names: Sequence[str], *, has_none: bool) -> Verdict:
+def judge_shifted(outputs: OutputRow, ratios: Sequence[float], class_names: Sequence[str], threshold: float) -> Verdict:
+    """Judge one row of outputs at another prevalence, and accept exactly what is accepted without the shift."""
+    before = judge(outputs, class_names, threshold)
+    shifted = shift(outputs, ratios)
+    shown = judge(shifted, class_names, threshold).confidence / HUNDREDTHS
+    carried = carry_over(threshold, outputs, ratios, len(class_names))
+    carried = min(carried, shown) if before.accepted else max(carried, shown + 1 / HUNDREDTHS)
+    return judge(shifted, class_names, carried)
+
+
+def shift(outputs: OutputRow, ratios: Sequence[float]) -> NDArray[np.float64]:
+    """Return probabilities at another prevalence; `ratios` is that prevalence by the one they were calibrated for.
+
+    Saerens, Latinne and Decaestecker, Neural Computation 14 (2002), equation 2.4.
+    """
+    weighted = np.maximum(np.asarray(outputs, np.float64), 0) * np.asarray(ratios)
+    return cast("NDArray[np.float64]", weighted / weighted.sum())
+
+
+def carry_over(threshold: float, outputs: OutputRow, ratios: Sequence[float], classes: int) -> float:
+    """Return the threshold that separates at the new prevalence what `threshold` separates at the old one, 0 to 1.
+
+    It is what the shift makes of the likeliest class at the threshold, the other outputs in the same proportions.
+    """
+    values, factors = np.maximum(np.asarray(outputs, np.float64), 0), np.asarray(ratios)
+    best = int(np.argmax(values[:classes]))
+    others = np.delete(values, best)
+    mean = np.average(np.delete(factors, best), weights=others) if others.any() else 1.0
+    carried = threshold * factors[best] / (threshold * factors[best] + (1 - threshold) * mean)
+    likeliest = float((values * factors)[:classes].max())  # another class may be ahead after the shift
+    ahead = likeliest / (values * factors)[best] if likeliest else 1.0
+    return min(1.0, float(carried * ahead))
+
+
+def possible_names(outputs: OutputRow, quantiles: Mapping[str, float] | None) -> tuple[str, ...] | None:
+    """Return the names whose output is at least 1 minus their quantile, in the order of the outputs.
+
+    These are class-conditional conformal sets (Sadinle, Lei and Wasserman 2019), which hold at any prevalence, because
+    each quantile comes from the images of its own class. None without quantiles.
+    """
+    if quantiles is None:
+        return None
+    pairs = zip(quantiles.items(), outputs, strict=True)
+    return tuple(name for (name, quantile), output in pairs if output >= 1 - quantile)
+
+
+def nothing_known(class_names: Sequence[str], threshold: float, *, has_none: bool) -> Verdict:
     """Return the verdict on a blank image, on which the network is not run: equal shares, lowest confidence."""
     shares = _shares(np.zeros(len(class_names)))
     confidence = 0 if has_none else max(shares)
     return Verdict(
-        tuple(class_names), best=0, shares=shares, confidence=confidence, accepted=False, none=None, reason="blank"
+        tuple(class_names),
+        best=0,
+        shares=shares,
+        confidence=confidence,
+        accepted=False,
+        none=None,
+        reason="blank",
+        threshold=threshold,
     )
 
 
@@ -140,7 +225,10 @@ def describe_verdict(verdict: Verdict, classifier: Classifier, facts: DecoderFac
     return {
         "reason": verdict.reason,
         "noneProbability": None if verdict.none is None else verdict.none / 100,
-        "threshold": round(100 * classifier.threshold, 4),
+        "fractured": None if verdict.fractured is None else verdict.fractured / 100,
+        **({} if verdict.possible is None else {"possible": list(verdict.possible)}),
+        "certainty": verdict.certainty,
+        "threshold": round(100 * verdict.threshold, 4),
         "decoder": {
             "format": facts.format,
             "bits": facts.bits,

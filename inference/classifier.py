@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from config import SCALINGS, Scaling
 from inference.inspection import ModelError, ModelFile
 from inference.keras_engine import Images, Shape
-from inference.settings import Setting, fit_input_size, origin, read_conformal, read_evidence_scale
+from inference.prevalence import Prevalence, read_prevalence
+from inference.settings import Setting, fit_input_size, origin, read_by_name, read_evidence_scale
 
 
 class Outputs(NamedTuple):
@@ -47,6 +48,7 @@ class Classifier:
 
     `conformal` holds a quantile, 0 to 1, for each class and, where the network has such an output, for none.
     `evidence_scale` holds the evidence at which a heat map starts and the evidence at which it is full.
+    `prevalence` is None where the operator states none.
     """
 
     settings: Mapping[str, Setting]
@@ -63,6 +65,7 @@ class Classifier:
     has_familiarity: bool = False
     conformal: Mapping[str, float] | None = None
     evidence_scale: tuple[float, float] | None = None
+    prevalence: Prevalence | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -110,6 +113,7 @@ class Classifier:
             "dataVersion": self.stated.get("data_version"),
             "codeVersion": self.stated.get("code_version"),
             "prior": _parsed(self.stated.get("prior")),
+            "prevalence": None if self.prevalence is None else dict(self.prevalence.shares),
             "conformal": None if self.conformal is None else dict(self.conformal),
             "evidenceScale": self.evidence_scale and dict(zip(("from", "to"), self.evidence_scale, strict=True)),
             "quality": _parsed(self.stated.get("quality")),
@@ -119,15 +123,21 @@ class Classifier:
 
 
 def build_classifier(
-    network: Network, file: ModelFile, settings: Mapping[str, Setting], *, has_golden: bool
+    network: Network,
+    file: ModelFile,
+    settings: Mapping[str, Setting],
+    prevalence: Mapping[str, float] | None,
+    *,
+    has_golden: bool,
 ) -> Classifier:
-    """Combine a network with its settings. Raise ModelError if they do not fit together."""
+    """Combine a network with its settings and the operator's prevalence. Raise ModelError if they do not fit."""
     size = fit_input_size(settings["input_size"], network.input_shape)
     outputs = cast("int", network.output_shapes["probabilities"][1])
     evidence = network.output_shapes.get("evidence", (None,))[1:] or None
-    classes = len(settings["class_names"].value)
+    names = settings["class_names"].value
+    classes = len(names)
     _check_channels(settings["scaling"], cast("int", network.input_shape[3]))
-    _check_outputs(outputs, settings["class_names"].value)
+    _check_outputs(outputs, names)
     _check_evidence(evidence, classes)
     _check_familiarity(network.output_shapes.get("familiarity"))
     _check_threshold(settings["threshold"], outputs, classes)
@@ -144,8 +154,9 @@ def build_classifier(
         stated=file.attributes,
         predict=make_predict(network, sigmoid=outputs == 1),
         has_familiarity="familiarity" in network.output_shapes,
-        conformal=read_conformal(file.attributes, settings["class_names"].value, has_none=outputs > classes),
+        conformal=read_by_name("conformal", file.attributes, names, has_none=outputs > classes),
         evidence_scale=read_evidence_scale(file.attributes),
+        prevalence=read_prevalence(prevalence, file.attributes, names, has_none=outputs > classes),
     )
 
 

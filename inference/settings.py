@@ -104,21 +104,23 @@ def fit_input_size(setting: Setting, shape: Shape) -> Setting:
     return Setting(sides, setting.source if None in own else "network")
 
 
-def read_conformal(stated: Mapping[str, Any], class_names: Sequence[str], *, has_none: bool) -> dict[str, float] | None:
-    """Return the quantile of each class, and of none, by the names in use; None if the file has none.
+def read_by_name(
+    attribute: str, stated: Mapping[str, Any], class_names: Sequence[str], *, has_none: bool
+) -> dict[str, float] | None:
+    """Return the number that an attribute states for each class, and for none, by the names in use; None without it.
 
     The file names its own classes, in the same order. Raise ModelError.
     """
-    if "conformal" not in stated:
+    if attribute not in stated:
         return None
     none = ("none",) if has_none else ()
     own, names = (*_resolve("class_names", stated, None).value, *none), (*class_names, *none)
-    quantiles = _parse_numbers(stated["conformal"])
-    fits = quantiles.keys() == set(own) and len(own) == len(names)
-    if not fits or not all(0 <= quantile <= 1 for quantile in quantiles.values()):
+    numbers = _parse_numbers(stated[attribute])
+    fits = numbers.keys() == set(own) and len(own) == len(names)
+    if not fits or not all(0 <= number <= 1 for number in numbers.values()):
         wanted = f"a JSON object with a number from 0 to 1 for each of {', '.join(own)}"
-        raise _misread("conformal", stated["conformal"], wanted)
-    return {name: quantiles[known] for name, known in zip(names, own, strict=True)}
+        raise _misread(attribute, stated[attribute], wanted)
+    return {name: numbers[known] for name, known in zip(names, own, strict=True)}
 
 
 def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inference.settings import read_conformal, read_evidence_scale, read_labels
+from inference.settings import read_by_name, read_evidence_scale, read_labels
 from model_loader import ModelError
 from tests.support.models import brightness_model, load_file, teachable_machine, with_attributes
 
@@ -130,13 +130,13 @@ def test_quantiles_of_a_network_without_a_none_output_are_for_the_classes_only(f
 def test_quantiles_that_do_not_fit_the_classes_are_refused(conformal):
     sentence = r"bone_conformal is .*; it must be a JSON object with .* for each of fisura, fractura, none\."
     with pytest.raises(ModelError, match=sentence):
-        read_conformal({"conformal": conformal}, ("fisura", "fractura"), has_none=True)
+        read_by_name("conformal", {"conformal": conformal}, ("fisura", "fractura"), has_none=True)
 
 
 def test_quantiles_for_another_number_of_classes_are_refused():
     stated = {"conformal": '{"a": 0.1, "b": 0.2}', "class_names": "a,b"}
     with pytest.raises(ModelError, match="for each of a, b"):
-        read_conformal(stated, ("c", "d", "e"), has_none=False)
+        read_by_name("conformal", stated, ("c", "d", "e"), has_none=False)
 
 
 @pytest.mark.parametrize(
