@@ -372,6 +372,8 @@ def test_detail_says_how_the_answer_came_about(client):
     assert found["detail"] == {
         "reason": "low_confidence",
         "noneProbability": None,
+        "fractured": None,
+        "certainty": "sure",
         "threshold": 80.0,
         "decoder": {
             "format": "PNG",
@@ -406,6 +408,22 @@ def test_detail_gives_the_reason_for_a_refusal_and_the_probability_of_none(confi
     client = create_app(config, Service(make_classifier(predict=lambda images: outputs, outputs=3))).test_client()
     detail = body(send(client, query="?detail=1"))["detail"]
     assert (detail["reason"], detail["noneProbability"]) == (reason, none)
+    assert detail["fractured"] == pytest.approx(100 - none)
+
+
+def test_detail_says_what_is_possible_where_the_file_holds_quantiles(config):
+    outputs = Outputs(np.array([[0.1, 0.5, 0.4]], np.float32), familiarity=np.array([[0.3]], np.float32))
+    quantiles = {"fisura": 0.2, "fractura": 0.6, "none": 0.7}
+    classifier = dataclasses.replace(
+        make_classifier(0.4, lambda images: outputs, outputs=3), conformal=quantiles, has_familiarity=True
+    )
+    client = create_app(config, Service(classifier)).test_client()
+    found = body(send(client, query="?detail=1"))
+    assert list(found) == ["success", "predictedClass", "confidence", "allProbabilities", "detail"]
+    assert list(found["detail"])[:5] == ["reason", "noneProbability", "fractured", "possible", "certainty"]
+    assert (found["detail"]["possible"], found["detail"]["certainty"]) == (["fractura", "none"], "doubtful")
+    assert found["detail"]["fractured"] == 60.0
+    assert list(body(send(client))) == ["success", "predictedClass", "confidence", "allProbabilities"]
 
 
 def test_explain_adds_a_heat_map_after_the_keys_of_the_contract(client):

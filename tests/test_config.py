@@ -33,6 +33,7 @@ def test_without_variables_the_defaults_of_the_contract_hold():
             ("https://a.example", "https://b.example"),
         ),
         ("BONE_INPUT_SIZE", "224", "input_size", 224),
+        ("BONE_PREVALENCE", "fisura=0.02, fractura = 0.06", "prevalence", {"fisura": 0.02, "fractura": 0.06}),
         ("BONE_LANGUAGE", " en ", "language", "en"),
         ("BONE_PORT", "", "port", 5010),
     ],
@@ -68,6 +69,14 @@ def test_a_variable_sets_its_field(variable, written, field, read):
         ("BONE_LANGUAGE", "fr"),
         ("BONE_DRAIN_SECONDS", "-1"),
         ("BONE_ENGINE", "torch"),
+        ("BONE_PREVALENCE", "fisura"),
+        ("BONE_PREVALENCE", "fisura=2%,fractura=6%"),
+        ("BONE_PREVALENCE", "fisura=0,fractura=0.06"),
+        ("BONE_PREVALENCE", "fisura=-0.1,fractura=0.06"),
+        ("BONE_PREVALENCE", "fisura=0.4,fractura=0.6"),
+        ("BONE_PREVALENCE", "fisura=nan,fractura=0.06"),
+        ("BONE_PREVALENCE", "fisura=0.02,fisura=0.06"),
+        ("BONE_PREVALENCE", "fisura=0.02=0.03"),
     ],
 )
 def test_a_bad_value_is_refused_with_a_sentence_that_names_the_variable(variable, written):

@@ -1,7 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from prediction import OutputError, answer, judge
+from inference.prevalence import Prevalence
+from model_loader import Outputs, Setting
+from prediction import OutputError, answer, judge, judge_outputs, judge_shifted, shift
+from tests.conftest import make_classifier
 
 TWO = ("fisura", "fractura")
 
@@ -94,3 +99,119 @@ def test_outputs_slightly_below_zero_count_as_zero():
 def test_outputs_that_are_not_probabilities_are_an_error(outputs):
     with pytest.raises(OutputError):
         judge(np.array(outputs), TWO, 0.5)
+
+
+# Prior 0.1, 0.3, 0.6 and prevalence 0.02, 0.06, 0.92. By hand: 0.2, 0.5, 0.3 times these are 0.04, 0.1, 0.46, or 1/15,
+# 1/6, 23/30. At a threshold of 0.4 the odds are 0.4 * 0.2 to 0.6 * (0.04 + 0.46) / 0.5, which is 2/17.
+RATIOS = (0.2, 0.2, 0.92 / 0.6)
+
+
+def test_a_shift_to_another_prevalence_multiplies_and_adds_up_to_one_again():
+    assert shift(np.array([0.2, 0.5, 0.3]), RATIOS) == pytest.approx([1 / 15, 1 / 6, 23 / 30])
+    assert shift(np.array([0.2, 0.5, 0.3]), (1, 1, 1)) == pytest.approx([0.2, 0.5, 0.3])
+
+
+def test_the_threshold_is_carried_over_for_each_image():
+    verdict = judge_shifted(np.array([0.2, 0.5, 0.3]), RATIOS, TWO, 0.4)
+    assert verdict.threshold == pytest.approx(2 / 17)
+    assert (verdict.accepted, verdict.confidence, verdict.none) == (True, 1667, 7667)
+    assert verdict.shares == (2857, 7143)
+    refused = judge_shifted(np.array([0.2, 0.35, 0.45]), RATIOS, TWO, 0.4)
+    assert (refused.accepted, refused.reason) == (False, "none")
+    assert refused.threshold > refused.confidence / 10_000
+
+
+def test_the_shift_accepts_exactly_what_was_accepted_before():
+    random = np.random.default_rng(3)
+    changed = 0
+    for outputs in [*random.dirichlet((0.5, 0.5, 0.8), 1500), *np.eye(3), np.array([0.0, 0.4, 0.6])]:
+        ratios = random.uniform(0.05, 3, 3)
+        before, after = judge(outputs, TWO, 0.32), judge_shifted(outputs, ratios, TWO, 0.32)
+        changed += before.best != after.best
+        assert after.accepted == before.accepted
+        assert after.accepted == (after.confidence >= round(10_000 * after.threshold, 6))
+        assert 0 <= after.threshold <= 1.0001
+    assert changed > 50  # images whose likeliest class is another after the shift
+
+
+def classifier_with(threshold_source="file", outputs=(0.2, 0.5, 0.3), familiarity=None, **facts):
+    row = np.array([outputs], np.float32)
+    share = None if familiarity is None else np.array([[familiarity]], np.float32)
+    given = Outputs(row, familiarity=share)
+    plain = make_classifier(threshold=0.4, outputs=len(outputs))
+    settings = dict(plain.settings) | {"threshold": Setting(0.4, threshold_source)}
+    return dataclasses.replace(plain, settings=settings, **facts), given
+
+
+def test_a_threshold_of_the_operator_is_compared_as_it_stands():
+    prevalence = Prevalence({"fisura": 0.02, "fractura": 0.06, "none": 0.92}, RATIOS)
+    verdict = judge_outputs(*classifier_with("environment", prevalence=prevalence))
+    assert (verdict.threshold, verdict.accepted, verdict.confidence) == (0.4, False, 1667)
+    for source in ("file", "default"):
+        verdict = judge_outputs(*classifier_with(source, prevalence=prevalence))
+        assert (round(verdict.threshold, 6), verdict.accepted) == (round(2 / 17, 6), True)
+
+
+def test_outputs_that_are_not_probabilities_are_an_error_at_any_prevalence():
+    prevalence = Prevalence({}, RATIOS)
+    for source in ("file", "environment"):
+        with pytest.raises(OutputError):
+            judge_outputs(*classifier_with(source, outputs=(0.2, 0.5, 0.2), prevalence=prevalence))
+
+
+def test_without_prior_quantiles_or_familiarity_the_verdict_is_that_of_the_outputs():
+    verdict = judge_outputs(*classifier_with())
+    assert verdict == judge(np.float32([0.2, 0.5, 0.3]), TWO, 0.4)
+    assert (verdict.possible, verdict.certainty, verdict.fractured, verdict.threshold) == (None, "sure", 7000, 0.4)
+
+
+# A name is possible from an output of 1 minus its quantile: 0.45, 0.3, 0.25.
+QUANTILES = {"fisura": 0.55, "fractura": 0.7, "none": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "possible", "certainty"),
+    [
+        ((0.05, 0.9, 0.05), ("fractura",), "sure"),
+        ((0.05, 0.6, 0.35), ("fractura", "none"), "doubtful"),
+        ((0.45, 0.45, 0.1), ("fisura", "fractura"), "doubtful"),
+        ((0.02, 0.03, 0.95), ("none",), "sure"),
+        ((0.1, 0.38, 0.52), ("fractura", "none"), "doubtful"),  # refused, but it may be one
+        ((0.42, 0.29, 0.29), ("none",), "doubtful"),  # accepted, but excluded
+    ],
+)
+def test_what_cannot_be_excluded_says_how_certain_a_verdict_is(outputs, possible, certainty):
+    verdict = judge_outputs(*classifier_with(outputs=outputs, conformal=QUANTILES))
+    assert (verdict.possible, verdict.certainty) == (possible, certainty)
+
+
+def test_where_no_name_is_possible_the_verdict_is_doubtful():
+    strict = dict.fromkeys(("fisura", "fractura", "none"), 0.1)
+    verdict = judge_outputs(*classifier_with(outputs=(0.1, 0.7, 0.2), conformal=strict))
+    assert (verdict.possible, verdict.certainty) == ((), "doubtful")
+
+
+def test_what_is_possible_does_not_depend_on_the_prevalence():
+    prevalence = Prevalence({}, RATIOS)
+    found = judge_outputs(*classifier_with(outputs=(0.05, 0.9, 0.05), conformal=QUANTILES, prevalence=prevalence))
+    assert found.possible == ("fractura",)
+    assert found.shares == (526, 9474)
+
+
+def test_an_accepted_class_that_is_less_likely_than_none_is_doubtful():
+    assert judge_outputs(*classifier_with(outputs=(0.05, 0.45, 0.5))).certainty == "doubtful"
+    assert judge_outputs(*classifier_with(outputs=(0.05, 0.35, 0.6))).certainty == "sure"  # sure that it is neither
+    assert judge_outputs(*classifier_with(outputs=(0.05, 0.55, 0.4))).certainty == "sure"
+
+
+@pytest.mark.parametrize(("familiarity", "certainty"), [(0.0, "unfamiliar"), (0.0099, "unfamiliar"), (0.01, "sure")])
+def test_what_is_farther_than_99_percent_of_the_training_images_is_unfamiliar(familiarity, certainty):
+    assert judge_outputs(*classifier_with(outputs=(0.05, 0.9, 0.05), familiarity=familiarity)).certainty == certainty
+
+
+def test_fractured_and_none_add_up_and_fractured_is_never_below_the_confidence():
+    for outputs in np.random.default_rng(5).dirichlet((0.5, 0.5, 0.5), 500):
+        verdict = judge(outputs, TWO, 0.5)
+        assert verdict.fractured in (10_000 - verdict.none, verdict.confidence)
+        assert verdict.fractured >= verdict.confidence
+    assert judge(np.array([0.3, 0.7]), TWO, 0.5).fractured is None

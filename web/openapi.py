@@ -192,11 +192,14 @@ def _detail() -> Schema:
         {
             "reason": {"enum": ["blank", "none", "low_confidence", None]},
             "noneProbability": _nullable(PERCENT),
-            "threshold": {"type": "number", "minimum": 0, "maximum": 100},
+            "fractured": _nullable(PERCENT),
+            "certainty": {"enum": ["sure", "doubtful", "unfamiliar"]},
+            "threshold": {"type": "number", "minimum": 0},
             "decoder": _object(decoder),
             "model": _object({"sha256": TEXT, "version": _nullable(TEXT)}),
             "milliseconds": milliseconds,
-        }
+        },
+        {"possible": {"type": "array", "items": TEXT, "uniqueItems": True}},
     )
 
 
@@ -208,6 +211,7 @@ def _model() -> Schema:
         "evidenceOutput": {"type": "boolean"},
         "inputSize": _object({"height": COUNT, "width": COUNT, "channels": {"enum": [1, 3]}}),
         "threshold": SHARE,
+        "prevalence": _nullable({"type": "object", "additionalProperties": SHARE}),
         "scaling": {"enum": list(SCALINGS)},
         "resize": {"enum": ["letterbox", "stretch"]},
         "sources": {"type": "object", "additionalProperties": source},
