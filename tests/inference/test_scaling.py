@@ -7,6 +7,7 @@ from PIL import Image
 from config import SCALINGS
 from inference.scaling import find_scaling
 from model_loader import ModelError
+from prediction import mean_brightness
 from preprocessing import prepare
 from tests.support.models import brightness_model, load_file, with_attributes
 
@@ -139,7 +140,7 @@ def test_every_scaling_gives_what_keras_gives():
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_brightness_is_that_of_the_image_whatever_the_scaling(scaling, brightness_file):
     classifier = load_file(brightness_file)
-    brightness = classifier.with_scaling(scaling).brightness(SCALINGS[scaling].apply(PIXELS))
+    brightness = mean_brightness(classifier.with_scaling(scaling), SCALINGS[scaling].apply(PIXELS))
     assert brightness == pytest.approx(PIXELS.mean() / 255, abs=1e-5)
 
 
