@@ -47,7 +47,7 @@ def _entry(path: Path, cache_path: Path) -> Path | None:
 def _inspect_in_child(path: Path) -> dict[str, Any]:
     command = [sys.executable, "-I", str(INSPECTION), str(path)]
     try:
-        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 ours
+        child = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)  # noqa: S603 a module of this room
     except subprocess.TimeoutExpired:
         raise ModelError(f"inspecting it took over {TIMEOUT_SECONDS} s.") from None
     if child.returncode == inspection.REFUSED:

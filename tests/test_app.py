@@ -22,7 +22,7 @@ PROBLEM_KEYS = ["success", "message", "type", "title", "status", "code", "reques
 
 
 def grey(value, size=(64, 64)):
-    """Stripes of 5 more and 5 less, two pixels apart: the network sees `value`, nobody sees a blank image."""
+    """Return stripes of 5 more and 5 less, so that the network sees `value` and the image is not blank."""
     stripes = np.where(np.arange(size[0]) % 2, value + 5, value - 5)
     return encoded(Image.fromarray(np.tile(stripes.astype(np.uint8), (size[1], 1))))
 
@@ -123,7 +123,7 @@ def test_a_broken_multipart_body_is_refused(client, content_type, data):
 
 def test_an_image_with_too_many_bytes_is_refused():
     client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.01"}), Service(make_classifier())).test_client()
-    for size in (10_001, 200_000):  # within and beyond what the body may hold
+    for size in (10_001, 200_000):  # within and beyond the limit of the body
         message = problem(send(client, bytes(size)), 413, "image_too_large")["message"]
         assert message == "El archivo pesa demasiado: el máximo son 0.01 MB."
     problem(send(client, b"x" * 10_000), 415, "unsupported_image")

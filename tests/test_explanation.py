@@ -16,7 +16,7 @@ TALL, WIDE = (1200, 800), (400, 1000)  # (height, width)
 
 
 def looks_at_the_upper_left(images):
-    """The fake: the second class's probability is the brightness of the upper left corner of a tall radiograph."""
+    """The fake: the probability of the second class is the brightness of a tall radiograph's upper left corner."""
     corner = images[:, :24, 16:40].mean(axis=(1, 2, 3))
     return Outputs(np.stack([1 - corner, corner], axis=1), None)
 

@@ -306,7 +306,7 @@ HOSTILE = {
     ),
     "layer of a billion units": (replace_layer("Dense", {"units": 10**9}), "its units 1000000000 is more than"),
     "image enlarged beyond reason": (replace_layer("UpSampling2D", {"size": [10**6, 1]}), "its size .* is more than"),
-    "class names that are no text": (
+    "class names that are not text": (
         lambda path, payload: latin_attribute(path),
         "bone_class_names is not text in UTF-8",
     ),
@@ -350,7 +350,7 @@ def test_a_hostile_file_is_refused_with_a_sentence_and_none_of_its_code_runs(nam
     assert not payload.exists()
 
 
-# The compiled engine starts TensorFlow anew for each file.
+# The compiled engine starts TensorFlow again for each file.
 EITHER_ENGINE = pytest.mark.parametrize("engine", ["tensorflow", pytest.param("auto", marks=pytest.mark.slow)])
 
 

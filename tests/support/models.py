@@ -125,7 +125,7 @@ def several_outputs(k: Any) -> Any:
 
 
 def teachable_machine(path: Path, labels: str) -> Any:
-    """Write a small model as Teachable Machine exports it, of models within models; return it."""
+    """Write a small model as Teachable Machine exports it, with nested models; return it."""
     layers = tf_keras.layers
     image = tf_keras.Input((32, 32, 3))
     features = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(4, 3, strides=2)(image)))
@@ -144,7 +144,7 @@ def teachable_machine(path: Path, labels: str) -> Any:
 
 
 def unusual(k: Any) -> Any:
-    """Probabilities, evidence and familiarity, made of every layer that the heads of our own training need."""
+    """Probabilities, evidence and familiarity, with every layer that the heads in training/ need."""
     layers = k.layers
     image = k.Input((40, 40, 3))
     cropped = layers.ZeroPadding2D(2)(layers.Cropping2D(4)(layers.Rescaling(2.0, offset=-1.0)(image)))

@@ -44,11 +44,11 @@ class RunningServer:
 
     @property
     def output(self) -> str:
-        """What the process has printed so far."""
+        """The output of the process so far."""
         return os.pread(self._log.fileno(), 1 << 30, 0).decode()
 
     def wait(self, route: str) -> "RunningServer":
-        """Return once the route answers 200. Raise AssertionError where it never does."""
+        """Return once the route answers 200. Raise AssertionError if it never does."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -60,16 +60,16 @@ class RunningServer:
         raise AssertionError(f"{route} never answered 200: {self.output}")
 
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """Return the resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux alone."""
+        """Return the resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux only."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(status.partition(f"{field}:")[2].split()[0]) * 1024 / 1e6
 
     def reset_peak(self) -> None:
-        """Make VmHWM start again from the memory in use now. Linux alone."""
+        """Reset VmHWM to the present memory. Linux only."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def stop(self) -> None:
-        """End the process by SIGTERM, by SIGKILL where that does not do."""
+        """End the process by SIGTERM, or by SIGKILL if that does not help."""
         self.process.terminate()
         try:
             self.process.wait(START_SECONDS)

@@ -60,7 +60,7 @@ def test_a_stream_that_is_not_a_terminal_gets_json(monkeypatch):
 
 
 class SlowStream(StringIO):
-    """A stream whose first write waits until it may go on."""
+    """A stream whose first write waits until it is released."""
 
     def __init__(self):
         super().__init__()
@@ -79,7 +79,7 @@ def test_nobody_waits_for_a_slow_log_and_no_line_is_lost():
     writer.start()
     assert stream.began.wait(30)
     for number in range(1, 100):
-        handler.handle(record(msg=str(number)))  # in this thread: it would wait for ever
+        handler.handle(record(msg=str(number)))  # in this thread it would wait for ever
     stream.may_go_on.set()
     writer.join(30)
     assert stream.getvalue().split() == [str(number) for number in range(100)]

@@ -28,7 +28,7 @@ def test_the_real_server_answers_as_its_description_says(document, path):
     @given(case=operation.as_strategy())
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     def answers_as_described(case):
-        # What makes bytes a radiograph no schema can say: that made-up ones are refused is right.
+        # No schema can state what makes bytes a radiograph, so generated ones are rightly refused.
         case.call_and_validate(timeout=30, excluded_checks=[positive_data_acceptance])
 
     answers_as_described()

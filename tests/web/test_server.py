@@ -208,7 +208,7 @@ def test_a_stop_finishes_the_requests_in_flight(brightness_file, number):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60") as server:
         server.wait("/ready")
         idle = requests.Session()
-        idle.get(server.url + "/health", timeout=5)  # a connection kept alive holds nothing up
+        idle.get(server.url + "/health", timeout=5)  # a kept connection does not delay the stop
         threads, answers = in_flight(server, 8)
         server.process.send_signal(number)
         time.sleep(0.1)
@@ -280,8 +280,8 @@ def test_a_request_that_arrives_too_slowly_is_disconnected():
     assert Arriving(lambda now: now).cut_off_at() == 31  # a byte a second
     assert Arriving(lambda now: 0).cut_off_at() == 31  # half a header
     assert Arriving(lambda now: 12_500 * now).cut_off_at(200) is None  # 100 kbit/s, but an upload
-    assert Arriving(lambda now: 12_500 * now).cut_off_at() == 301  # not for ever, though
-    assert Arriving(lambda now: 20_000_000 + now).cut_off_at() == 31  # early bytes excuse no silence
+    assert Arriving(lambda now: 12_500 * now).cut_off_at() == 301  # but not for ever
+    assert Arriving(lambda now: 20_000_000 + now).cut_off_at() == 31  # early bytes do not excuse a later silence
 
 
 def test_large_bodies_leave_room_for_small_ones():
@@ -425,7 +425,7 @@ def test_the_log_is_one_json_object_per_line_and_contains_no_names(brightness_fi
         server.process.terminate()
         server.process.wait(30)
         printed = server.output
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]  # TensorFlow's are not ours
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]  # without those of TensorFlow
     request = next(line for line in lines if line.get("route") == "/predict")
     assert set(request) == {
         "time",
