@@ -106,7 +106,7 @@ def read_scans(data: bytes) -> tuple[list[bytes], int]:
         if segment.marker == _EOI:
             return headers, segment.offset + 2
         body = data[segment.offset + 4 : segment.offset + 2 + segment.length]
-        if segment.marker == _SOS:
+        if segment.marker == _SOS and body:
             headers.append(body)
         marker = _NEXT_MARKER.search(data, segment.offset + 2 + segment.length)
         segment = _segment_at(data, marker.start()) if marker else None
@@ -184,7 +184,9 @@ def is_lossless(data: bytes) -> bool:
 def is_deep(data: bytes) -> bool:
     """Tell whether a stream is lossless or of more than 8 bits a sample, which Pillow does not decode."""
     frame = find_frame(data)
-    return frame is not None and (frame.marker in (_SOF3, _SOF55) or data[frame.offset + 4] != 8)
+    return frame is not None and (
+        frame.marker in (_SOF3, _SOF55) or data[frame.offset + 4 : frame.offset + 5] not in (b"", b"\x08")
+    )
 
 
 def states_colours(data: bytes) -> bool:
@@ -211,9 +213,11 @@ def check_all_scans(data: bytes, headers: list[bytes]) -> None:
     components = data[frame.offset + 10 : frame.offset + 2 + frame.length : 3]
     missing = {component: np.full(64, 255) for component in components}
     for header in headers:
-        named, (first, last, bits) = header[1 : 2 * header[0] : 2], header[2 * header[0] + 1 :][:3]
+        named, selection = header[1 : 2 * header[0] : 2], header[2 * header[0] + 1 :][:3]
+        if len(selection) < 3 or not set(named) <= missing.keys():
+            raise ImageError("unreadable_image")
         for component in named:
-            missing[component][first : last + 1] = bits & 15
+            missing[component][selection[0] : selection[1] + 1] = selection[2] & 15
     if any(left.any() for left in missing.values()):
         raise ImageError("unreadable_image")
 

@@ -76,11 +76,11 @@ def _read_jpeg(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 def _decode_deep_jpeg(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
     """Decode a JPEG that is lossless or of more than 8 bits a sample."""
     jpeg.check_header(data)
-    frame = jpeg.read_frame(data)
-    check_size(frame.height, frame.width, 1, max_pixels)
-    headers, end = jpeg.read_scans(data)
-    jpeg.check_scans(len(headers), frame.height * frame.width)
     try:
+        frame = jpeg.read_frame(data)
+        check_size(frame.height, frame.width, 1, max_pixels)
+        headers, end = jpeg.read_scans(data)
+        jpeg.check_scans(len(headers), frame.height * frame.width)
         pixels = jpeg.decode(data[:end])
     except ImageError:
         raise
