@@ -63,13 +63,13 @@ class Directories:
         return b"".join((header, body, count, entries.tobytes(), bytes(self._pointer.itemsize)))
 
     def count_pages(self) -> int:
-        """Count the directories in the chain that state a width, up to MAX_PAGES; the first one always counts."""
+        """Count the directories in the chain that state a size, up to MAX_PAGES; the first one always counts."""
         starts = [self._number(self._pointer, self._pointer.itemsize)]
         entries = self._entries(starts[0])
         while len(starts) < MAX_PAGES:
             following = self._number(self._pointer, self._end_of(starts[-1], entries))
             entries = self._entries(following)
-            if following in starts or WIDTH not in entries["tag"]:
+            if following in starts or not np.isin((WIDTH, LENGTH), entries["tag"]).all():
                 break
             starts.append(following)
         return len(starts)

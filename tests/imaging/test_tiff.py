@@ -1,0 +1,149 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from preprocessing import ImageError, decode
+from tests.support.phantoms import encoded
+from tests.support.tiffs import COMPRESS, tiff_file
+
+LIMIT = 50_000_000
+ROWS, COLUMNS = np.mgrid[0:50, 0:71]
+BASE = COLUMNS / 70 * 0.7 + ROWS / 49 * 0.3
+BASE[12:22, 24:34] = 0.95
+WHITES = {"u1": 255, "u2": 65535, "i2": 4095, "u4": 2**32 - 1, "i4": 2**31 - 1, "f2": 1, "f4": 1, "f8": 1}
+
+
+def stored(kind, share=BASE):
+    samples = share * WHITES[kind]
+    return (samples if kind[0] == "f" else np.rint(samples)).astype(kind)
+
+
+def refusal(data):
+    with pytest.raises(ImageError) as caught:
+        decode(data, LIMIT)
+    return caught.value.code, caught.value.facts.get("reason")
+
+
+def difference(data, expected=BASE):
+    image, facts = decode(data, LIMIT)
+    assert facts.original_size == BASE.shape
+    return np.max(np.abs(np.asarray(image) / 255 - expected)) * 255
+
+
+@pytest.mark.parametrize("kind", WHITES)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_grey_of_every_type_order_compression_and_polarity(kind, order, compression, white_is_zero):
+    samples = stored(kind, 1 - BASE if white_is_zero else BASE)
+    assert difference(tiff_file(samples, order, compression, white_is_zero=white_is_zero)) <= 1
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "f4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 5, 8])
+@pytest.mark.parametrize("planar", [False, True])
+def test_colour_of_every_type_order_compression_and_layout(kind, order, compression, planar):
+    colours = np.stack([BASE, BASE[::-1], BASE[:, ::-1]], axis=2)
+    assert difference(tiff_file(stored(kind, colours), order, compression, planar=planar), colours) <= 1
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2", "u4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [5, 8])
+def test_differences_between_neighbours_are_added_up(kind, order, compression):
+    assert difference(tiff_file(stored(kind), order, compression, predictor=2)) <= 1
+
+
+@pytest.mark.parametrize("bits", range(3, 15))
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 5])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_packed_grey_of_3_to_14_bits(bits, order, compression, white_is_zero):
+    share = 1 - BASE if white_is_zero else BASE
+    samples = np.rint(share * (2**bits - 1)).astype(np.uint16)
+    data = tiff_file(samples, order, compression, bits=bits, white_is_zero=white_is_zero)
+    assert difference(data) <= 0.6 + 255 / (2**bits - 1) / 2
+    if bits != 4:
+        assert decode(data, LIMIT)[1].bits == bits or bits == 8
+
+
+def test_signed_samples_below_zero_go_from_the_smallest_to_the_largest():
+    samples = np.rint(BASE * 4000 - 2000).astype(">i2")
+    expected = (BASE - BASE.min()) / (BASE.max() - BASE.min())
+    assert difference(tiff_file(samples.astype(np.int16), ">", 5), expected) <= 1
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+@pytest.mark.parametrize("kind", ["u2", "f4"])
+def test_deep_samples_cut_short_are_refused(compression, kind):
+    data = tiff_file(stored(kind), compression=compression)
+    start = data.index(b"\x01\x03\x00")  # tags lie behind the pixels: shorten what a strip holds instead
+    assert start
+    count = data.rindex(np.array([279], "<u2").tobytes())
+    offset = int.from_bytes(data[count + 8 : count + 12], "little")
+    halved = (int.from_bytes(data[offset : offset + 4], "little") // 2).to_bytes(4, "little")
+    assert refusal(data[:offset] + halved + data[offset + 4 :]) == ("unreadable_image", None)
+    assert refusal(data[:offset] + bytes(4) + data[offset + 4 :]) == ("unreadable_image", None)
+
+
+def test_a_next_directory_that_leads_nowhere_harms_nobody():
+    for following in (3, 9, 100, 2**31, 2**32 - 1):
+        image, facts = decode(tiff_file(stored("u2"), following=following), LIMIT)
+        assert facts.frames == 1
+        assert np.asarray(image).shape == BASE.shape
+
+
+def test_several_jpeg_pages_are_read_as_the_first():
+    pages = [Image.fromarray((page * 255).astype(np.uint8)).resize((710, 500)) for page in (BASE, 1 - BASE, BASE)]
+    data = encoded(pages[0], "TIFF", compression="jpeg", save_all=True, append_images=pages[1:] * 30)
+    image, facts = decode(data, LIMIT)
+    assert facts.frames == 61
+    assert np.mean(np.abs(np.asarray(image).astype(int) - np.asarray(pages[0]))) < 3
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_colour_map_of_8_or_16_bits(scale):
+    indices = np.rint(BASE * 255).astype(np.uint8)
+    data = tiff_file(indices, tags=[(320, 3, tuple(value * scale for value in [*range(256)] * 3))])
+    data = data.replace(b"\x06\x01\x03\x00\x01\x00\x00\x00\x01", b"\x06\x01\x03\x00\x01\x00\x00\x00\x03")  # palette
+    assert np.array_equal(np.asarray(decode(data, LIMIT)[0]), np.stack([indices] * 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_the_stored_one_and_the_image_upright(kind, orientation):
+    image, facts = decode(tiff_file(stored(kind), tags=[(274, 3, (orientation,))]), LIMIT)
+    assert facts.original_size == BASE.shape
+    turned = BASE[:, ::-1] if facts.mirrored else BASE
+    expected = np.rot90(turned, -facts.rotated // 90)
+    assert np.max(np.abs(np.asarray(image) / 255 - expected)) * 255 <= 1
+
+
+def test_what_is_transparent_becomes_black():
+    for kind in ("u2", "f4"):
+        opaque = np.where(COLUMNS < 30, 0, 1)
+        grey = np.stack([stored(kind), stored(kind, opaque)], axis=2)
+        assert difference(tiff_file(grey, tags=[(338, 3, (2,))]), BASE * opaque) <= 1
+
+
+def test_an_encoding_that_is_not_accepted_is_called_that():
+    data = bytearray(tiff_file(stored("u2")))
+    data[data.rindex(b"\x03\x01\x03\x00") + 8] = 99
+    assert refusal(bytes(data)) == ("unsupported_image", "tiff_encoding")
+
+
+def test_decoded_samples_are_bounded():
+    data = tiff_file(np.zeros((64, 64, 3)), compression=8)
+    assert decode(data, 64 * 64 * 4)[0].size == (64, 64)
+    with pytest.raises(ImageError) as refused:
+        decode(data, 64 * 64)
+    assert refused.value.code == "too_many_pixels"
+
+
+def test_pillow_reads_what_the_tests_write():
+    for order in ("<", ">"):
+        image = Image.open(io.BytesIO(tiff_file(stored("u1"), order, 5)))
+        assert np.array_equal(np.asarray(image), stored("u1"))
