@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
+from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, send_from_directory
 
 from web import openapi
 from web.state import language, state
@@ -35,6 +35,12 @@ def page() -> Response:
         megabytes=f"{state().config.max_upload_bytes / 1e6:g}",
     )
     return _guarded(html, f"{_SAME_ORIGIN}; require-trusted-types-for 'script'; trusted-types 'none'")
+
+
+@pages.get("/model-card")
+def model_card() -> Response:
+    """Show MODEL_CARD.md, as it is written."""
+    return send_from_directory(current_app.root_path, "MODEL_CARD.md", mimetype="text/plain")
 
 
 @pages.get("/docs")

@@ -15,6 +15,7 @@ export const hasKey = () => key !== "";
  * @property {number} status HTTP status; 0 where no answer came
  * @property {any} body the JSON, or null where it was none
  * @property {number | null} retryAfter seconds that the service asks to wait
+ * @property {string} requestId
  */
 
 /**
@@ -32,7 +33,7 @@ export function predict(file, query, onProgress) {
     if (key) call.setRequestHeader("X-API-Key", key);
     call.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress(event.loaded / event.total));
     call.upload.addEventListener("load", () => onProgress(1));
-    call.addEventListener("loadend", () => resolve({ status: call.status, body: parsed(call.responseText), retryAfter: seconds(call) }));
+    call.addEventListener("loadend", () => resolve({ status: call.status, body: parsed(call.responseText), retryAfter: seconds(call), requestId: requestIdOf(call) }));
     const form = new FormData();
     form.append("image", file);
     call.send(form);
@@ -69,6 +70,9 @@ function parsed(text) {
     return null;
   }
 }
+
+/** @param {XMLHttpRequest} call */
+const requestIdOf = (call) => (call.status && call.getResponseHeader("X-Request-ID")) || "";
 
 /** @param {XMLHttpRequest} call */
 function seconds(call) {

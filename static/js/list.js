@@ -2,9 +2,11 @@
 
 import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
-import { percent, say } from "./texts.js";
+import { say, whole } from "./texts.js";
 import { items, onChange, remove, select, selected } from "./visit.js";
 import { shortStateOf, verdictOf } from "./words.js";
+
+const ORDER = ["class", "doubtful", "none"]; // by what a reader should see first
 
 /** @typedef {import("./visit.js").Item} Item */
 
@@ -37,11 +39,21 @@ function newRow(item) {
   return element("li", {}, open, away, element("span.row-progress"));
 }
 
-/** @param {Item} item */
-function removeRow(item) {
+/** @param {Item} item whose neighbour in the list gets the focus */
+export function removeRow(item) {
+  const place = items.indexOf(item);
   remove(item);
-  const next = document.querySelector("#visit [aria-current] , [data-pick]");
+  const neighbour = items[Math.min(place, items.length - 1)];
+  const next = neighbour ? rows.get(neighbour.id)?.querySelector(".row") : document.querySelector("#intake [data-pick]");
   if (next instanceof HTMLElement) next.focus();
+}
+
+/** Put the images in order: fractures first, the surest before others, then the doubtful, what failed last. */
+export function sortRows() {
+  const rank = (item) => (item.state === "done" ? ORDER.indexOf(verdictOf(item).tone.split("-")[0]) : ORDER.length);
+  const chance = (item) => item.answer?.detail?.fractured ?? item.answer?.confidence ?? 0;
+  items.sort((one, other) => rank(one) - rank(other) || chance(other) - chance(one));
+  showList();
 }
 
 /** @param {Item} item */
@@ -51,7 +63,7 @@ function showItem(item) {
   const verdict = item.state === "done" ? verdictOf(item) : null;
   row.className = `is-${item.state} ${verdict ? `tone-${verdict.tone}` : ""}`;
   row.querySelector(".remove").setAttribute("aria-label", say("remove", { name: item.name }));
-  const certainty = verdict?.tone === "none" || !verdict ? "" : ` ${percent(Math.floor(item.answer.confidence))}`;
+  const certainty = verdict?.tone.startsWith("class") ? ` ${whole(item.answer.confidence)}` : "";
   row.querySelector(".row-state").replaceChildren(icon(verdict?.icon ?? (item.state === "failed" ? "failed" : "waiting")), shortStateOf(item) + certainty);
   row.querySelector(".row-progress").style.inlineSize = item.state === "sending" ? `${100 * item.progress}%` : "0";
   showThumb(row.querySelector(".thumb"), pictureOf(item));

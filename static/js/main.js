@@ -4,16 +4,17 @@ import { describeModel } from "./api.js";
 import { copy, copyOf } from "./copies.js";
 import { byId, speak } from "./dom.js";
 import { startIntake } from "./intake.js";
-import { showList, startList } from "./list.js";
+import { showList, sortRows, startList } from "./list.js";
 import { canShow } from "./picture.js";
 import { showReport, startReport } from "./report.js";
-import { showResult, startResult } from "./result.js";
-import { chooseLanguage, number, percent, say, startTexts } from "./texts.js";
+import { showResult, startResult, useModel } from "./result.js";
+import { saveTable } from "./table.js";
+import { chooseLanguage, number, say, startTexts } from "./texts.js";
 import { startTheme } from "./theme.js";
-import { showViewer, startViewer } from "./viewer.js";
+import { showViewer, startViewer, useScale } from "./viewer.js";
 import { add, change, clear, items, onChange, selected } from "./visit.js";
 import { lookForService, pump, renewForLanguage, startWork } from "./work.js";
-import { verdictOf } from "./words.js";
+import { questionOf, verdictOf } from "./words.js";
 
 const { megabytes, formats } = document.body.dataset;
 /** @type {any} */
@@ -31,6 +32,8 @@ onChange("list", showWork);
 onChange("select", () => pump());
 onChange("item", announce);
 byId("clear").addEventListener("click", clear);
+byId("sort").addEventListener("click", sortRows);
+byId("table").addEventListener("click", () => saveTable(items));
 byId("print").addEventListener("click", () => print());
 byId("gone-now").addEventListener("click", lookForService);
 for (const button of document.querySelectorAll("[data-copy]")) {
@@ -43,6 +46,8 @@ setInterval(countDown, 1000);
 showStatic();
 document.documentElement.dataset.ready = "true";
 model = await describeModel();
+useModel(model);
+useScale(model);
 showStatic();
 
 /** @param {File[]} files */
@@ -75,8 +80,8 @@ function announce(item) {
   if (!item || announced.get(item) === item.state) return;
   announced.set(item, item.state);
   if (item.state === "done") {
-    const { title } = verdictOf(item);
-    speak(say("spoken_verdict", { name: item.name, verdict: title, percent: percent(item.answer.confidence) }));
+    const { title, text } = verdictOf(item);
+    speak([`${item.name}: ${title}.`, text, questionOf(item)].join(" "));
   } else if (item.state === "failed") speak(say("spoken_failed", { name: item.name, message: item.problem.message }));
 }
 

@@ -2,12 +2,16 @@
 
 import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
-import { factsOf, numbers } from "./result.js";
+import { factsOf, numbers, track } from "./result.js";
 import { language, say } from "./texts.js";
 import { onChange, selected } from "./visit.js";
-import { verdictOf } from "./words.js";
+import { showsWhere, verdictOf } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
+
+const STUDY = ["study_patient", "study_number", "study_region", "study_reader"]; // left blank, for the hand
+/** @type {WeakMap<Item, string>} */
+const digests = new WeakMap();
 
 /** Keep the report ready, whichever way printing is asked for. */
 export function startReport() {
@@ -17,29 +21,43 @@ export function startReport() {
 }
 
 /** Write the report of the image that is looked at. */
-export function showReport() {
+export async function showReport() {
   const item = selected();
   const report = byId("report");
   report.hidden = item?.state !== "done";
-  report.replaceChildren(...(item?.state === "done" ? parts(item) : []));
+  report.replaceChildren(...(item?.state === "done" ? parts(item, digests.get(item)) : []));
+  if (item?.state !== "done" || digests.has(item)) return;
+  digests.set(item, await digestOf(item.file));
+  if (item === selected()) void showReport();
 }
 
-/** @param {Item} item @returns {Node[]} */
-function parts(item) {
+/** @param {File} file @returns {Promise<string>} its SHA-256; empty over plain HTTP, where browsers compute none */
+async function digestOf(file) {
+  if (!crypto.subtle) return "";
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {Item} item */
+const isExplained = (item) => Boolean(item.explanation) && showsWhere(item);
+
+/** @param {Item} item @param {string} [digest] of the film @returns {Node[]} */
+function parts(item, digest) {
   const verdict = verdictOf(item);
   const date = new Intl.DateTimeFormat(language(), { dateStyle: "long", timeStyle: "short" }).format(new Date());
-  const method = item.explanation && [say("report_heat"), say(`method_${item.explanation.method}`)];
-  const facts = [[say("report_date"), date], ...factsOf(item), ...(method ? [method] : [])];
+  const method = isExplained(item) && [say("report_heat"), say(`method_${item.explanation.method}`)];
+  const facts = [[say("report_date"), date], ...factsOf(item), ...(digest ? [[say("film_hash"), digest]] : []), ...(method ? [method] : [])];
   return [
     element("header", {}, element("p.report-title", {}, say("report_title")), element("p", {}, say("title"))),
+    element("dl.report-study", {}, ...STUDY.flatMap((name) => [element("dt", {}, say(name)), element("dd")])),
     films(item),
     element("div.report-body", {},
       element("div", {},
         element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("p.report-verdict", {}, verdict.title)),
         element("p", {}, verdict.text)),
-      element("div", {}, ...numbers(item, verdict.tone))),
+      element("div", {}, ...numbers(item), element("p.muted", {}, ...track()))),
     element("dl.facts", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
-    item.explanation ? element("p", { lang: item.heatLanguage }, item.explanation.caveat) : null,
+    isExplained(item) ? element("p", { lang: item.heatLanguage }, item.explanation.caveat) : null,
     element("p.report-notice", {}, `${say("notice")} ${say("check")}`),
   ].filter((node) => node !== null);
 }
@@ -49,7 +67,7 @@ function films(item) {
   const picture = item.explanation?.image ?? pictureOf(item);
   if (!picture) return element("div.report-films");
   const plain = element("img", { src: picture, alt: say("picture", item) });
-  if (!item.explanation?.peak) return element("div.report-films", {}, plain);
+  if (!isExplained(item) || !item.explanation.peak) return element("div.report-films", {}, plain);
   const warm = element("div.report-heat", {}, element("img", { src: picture, alt: say("report_heat") }), element("img", { src: item.explanation.map, alt: "" }));
   return element("div.report-films", {}, plain, warm);
 }

@@ -1,14 +1,23 @@
-/** The verdict of the image that is looked at: in words, as bars with the threshold, and how it came about. */
+/** The verdict of the image that is looked at: in words, as one bar, how good the network is, and how it came about. */
 
 import { byId, element, icon } from "./dom.js";
-import { capital, number, percent, say } from "./texts.js";
+import { removeRow } from "./list.js";
+import { capital, classNamed, number, say, whole } from "./texts.js";
 import { onChange, selected } from "./visit.js";
-import { retry } from "./work.js";
-import { stateOf, verdictOf } from "./words.js";
+import { retry, showAnyway } from "./work.js";
+import { questionOf, showsWhere, stateOf, verdictOf } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
 let shown = "";
+/** @type {any} */
+let model = null;
+
+/** @param {any} described what the service says of its model */
+export function useModel(described) {
+  model = described;
+  showResult(true);
+}
 
 /** Show the result and keep it up to date. */
 export function startResult() {
@@ -23,8 +32,8 @@ export function showResult(anew = false) {
   const item = selected();
   byId("actions").hidden = item?.state !== "done";
   if (!item) return;
-  if (item.state === "sending" && shown === `${item.id} sending` && !anew) return showProgress(item);
-  const state = `${item.id} ${item.state}`;
+  if (item.state === "sending" && shown.startsWith(`${item.id} sending`) && !anew) return showProgress(item);
+  const state = `${item.id} ${item.state} ${item.asked}`;
   if (state === shown && item.state !== "busy" && !anew) return;
   if (state !== shown) byId("copied").textContent = "";
   shown = state;
@@ -48,76 +57,105 @@ function unanswered(item) {
 
 /** @param {Item} item @returns {Node[]} */
 function failed(item) {
-  const { message, requestId, language } = item.problem;
+  const { message, requestId, language, canRetry } = item.problem;
   const again = () => {
     retry(item);
     byId("result-title").focus();
   };
+  const button = (kind, label, onclick) => element(kind, { type: "button", onclick }, say(label));
+  const ways = canRetry
+    ? [button("button.primary", "retry", again)]
+    : [button("button.primary", "choose_other", () => byId("files").click()), button("button", "remove_it", () => removeRow(item))];
   return [
     element("div.verdict", { class: "verdict tone-failed" }, icon("failed"), element("h3", {}, say("failed"))),
     element("p.problem", { lang: language }, message),
     requestId ? element("p.muted", {}, say("request_id", { id: requestId })) : null,
-    element("div.buttons", {}, element("button.primary", { type: "button", onclick: again }, say("retry"))),
+    element("div.buttons", {}, ...ways),
   ].filter((node) => node !== null);
 }
 
 /** @param {Item} item @returns {Node[]} */
 function answered(item) {
   const verdict = verdictOf(item);
+  const ask = () => {
+    showAnyway(item);
+    byId("result-title").focus();
+  };
+  const canAsk = !showsWhere(item) && item.answer.detail?.reason !== "blank";
   return [
     element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("h3", {}, verdict.title)),
     element("p", {}, verdict.text),
-    ...numbers(item, verdict.tone),
+    ...numbers(item),
+    canAsk ? element("div", {}, element("button", { type: "button", onclick: ask }, say("show_anyway"))) : null,
+    element("p.muted", {}, ...track()),
     details(item),
-  ];
+  ].filter((node) => node !== null);
+}
+
+/** @returns {(Node | string)[]} how good the network is, as measured, in plain words */
+export function track() {
+  const { fracatlas_accepted: found, normal_rejected_fracatlas: left } = model?.quality?.figures ?? {};
+  const measured = found && left ? say("track", { found: Math.round(100 * found.value), left: Math.round(100 * left.value) }) : say("track_unknown");
+  return [`${measured} `, element("a", { href: "model-card" }, say("model_card"))];
 }
 
 /**
  * @param {Item} item that has an answer
- * @param {string} tone
- * @returns {HTMLElement[]} how sure the network is; nothing of a blank image, about which nobody asked it
+ * @returns {HTMLElement[]} whether it is fractured, then of which type; nothing of a blank image
  */
-export function numbers(item, tone) {
-  return item.answer.detail?.reason === "blank" ? [] : [confidence(item, tone), shares(item, tone)];
+export function numbers(item) {
+  const { detail } = item.answer;
+  if (detail?.reason === "blank") return [];
+  const question = questionOf(item);
+  const parts = partsOf(item);
+  const known = parts.slice(0, item.answer.allProbabilities.length);
+  const type = known.map(({ name, share }) => `${name} ${whole(share)}`).join(" / ");
+  return [element("section.odds", {},
+    question ? element("p.big", {}, question) : null,
+    showsWhere(item) ? element("p.type", {}, say("type", { type })) : null,
+    ...(showsWhere(item) ? [stack(parts), key(parts)] : []))];
 }
 
-/** @param {Item} item @param {string} tone */
-function confidence(item, tone) {
-  const { success, confidence: value, detail } = item.answer;
-  const threshold = detail?.threshold;
-  const bar = element("div", { class: `bar-line tone-${tone}`, "aria-hidden": "true" }, element("span.fill"));
-  setWidth(bar.firstChild, value);
-  if (threshold !== undefined) {
-    const mark = element("span.mark");
-    mark.style.insetInlineStart = `${threshold}%`;
-    bar.append(mark);
-  }
-  const relation = threshold === undefined ? "" : say(success ? "above" : "below", { percent: percent(threshold) });
-  return element("section.confidence", {},
-    element("h4", {}, say(success ? "confidence" : "confidence_refused")), element(success ? "p.big" : "p", {}, percent(value)), bar, element("p.relation", {}, relation));
-}
-
-/** @param {Item} item @param {string} tone */
-function shares(item, tone) {
+/**
+ * @param {Item} item
+ * @returns {{name: string, tone: string, share: number, value: number, shown: number}[]} the classes, then none:
+ *   `share` in percent among the classes, `value` in percent of all, `shown` the same in whole percents
+ */
+function partsOf(item) {
   const { allProbabilities, detail } = item.answer;
-  const lines = allProbabilities.map((entry, place) =>
-    line(capital(entry.class), entry.probability, tone === "none" ? tone : `class-${Math.min(place, 2)}`));
-  const none = detail?.noneProbability;
-  const apart = typeof none === "number" ? element("dl.lines", {}, line(say("none_share"), none, "none")) : null;
-  const known = [element("h4", {}, say("shares")), element("dl.lines", {}, ...lines)];
-  return element("section.shares", {}, ...(tone === "none" ? [apart, ...known] : [...known, apart]));
+  const fractured = detail?.fractured ?? 100;
+  const known = allProbabilities.map((entry, place) => ({
+    name: classNamed(entry.class), tone: `class-${Math.min(place, 2)}`, share: entry.probability, value: entry.probability * fractured / 100,
+  }));
+  const none = typeof detail?.noneProbability === "number" ? [{ name: classNamed("none"), tone: "none", share: 0, value: 100 - fractured }] : [];
+  const parts = [...known, ...none];
+  const rounded = wholes(parts.map(({ value }) => value));
+  return parts.map((part, place) => ({ ...part, shown: rounded[place] }));
 }
 
-/** @param {string} name @param {number} value in percent @param {string} tone */
-function line(name, value, tone) {
-  const bar = element("span", { class: `bar-line tone-${tone}`, "aria-hidden": "true" }, element("span.fill"));
-  setWidth(bar.firstChild, value);
-  return element("div", {}, element("dt", {}, name), element("dd", {}, percent(value), bar));
+/** @param {number[]} values in percent, together 100 @returns {number[]} whole ones that still add up, by largest remainder */
+function wholes(values) {
+  const floors = values.map(Math.floor);
+  const missing = Math.round(values.reduce((sum, value) => sum + value, 0)) - floors.reduce((sum, value) => sum + value, 0);
+  const order = values.map((_, place) => place).sort((one, other) => values[other] - floors[other] - (values[one] - floors[one]));
+  for (const place of order.slice(0, missing)) floors[place] += 1;
+  return floors;
 }
 
-/** @param {HTMLElement} fill @param {number} value in percent */
-function setWidth(fill, value) {
-  fill.style.inlineSize = `${value}%`;
+/** @param {{tone: string, value: number}[]} parts @returns {HTMLElement} one bar that adds up to 100 % */
+function stack(parts) {
+  const fills = parts.map(({ tone, value }) => {
+    const fill = element("span", { class: `fill tone-${tone}` });
+    fill.style.inlineSize = `${value}%`;
+    return fill;
+  });
+  return element("div.stack", { "aria-hidden": "true" }, ...fills);
+}
+
+/** @param {{name: string, tone: string, shown: number}[]} parts */
+function key(parts) {
+  return element("dl.key", {}, ...parts.map(({ name, tone, shown: value }) =>
+    element("div", { class: `tone-${tone}` }, element("dt", {}, capital(name)), element("dd", {}, whole(value)))));
 }
 
 /** @param {Item} item */
@@ -147,8 +185,10 @@ export function factsOf(item) {
     [say("format"), say("format_value", { format: decoder.format, bits })],
     [say("size"), say("size_value", decoder.originalSize)],
     [say("done_to_it"), done.join(", ") || say("untouched")],
+    [say("threshold"), whole(detail.threshold)],
     [say("model"), model.version ?? say("model_unnamed")],
     [say("hash"), model.sha256],
+    ...(item.requestId ? [[say("request"), item.requestId]] : []),
     [say("time"), say(milliseconds.network === undefined ? "time_blank" : "time_value", spent)],
   ];
 }

@@ -1,4 +1,4 @@
-/** The page's sentences and numbers in Spanish and English; the choice is remembered. */
+/** The page's sentences and numbers in Spanish and English, as `?lang=`, the last choice or the browser says. */
 
 const REMEMBERED = "bone-language";
 const loaded = new Map();
@@ -9,11 +9,12 @@ let texts = {};
 /** @returns {"es" | "en"} */
 export const language = () => /** @type {"es" | "en"} */ (document.documentElement.lang);
 
-/**
- * Load the sentences, in the remembered language or else that of the page as it came.
- */
+/** Load the sentences, in the first language that somebody asked for. */
 export async function startTexts() {
-  await useLanguage(localStorage.getItem(REMEMBERED) ?? language());
+  const asked = new URLSearchParams(location.search).get("lang");
+  const known = (code) => code === "es" || code === "en";
+  const browser = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
+  await useLanguage([asked, localStorage.getItem(REMEMBERED), ...browser].find(known) ?? language());
 }
 
 /**
@@ -51,10 +52,12 @@ export function say(key, facts = {}) {
 
 /**
  * @param {number} value 0 to 100
- * @returns {string} such as «93,4 %»
+ * @returns {string} such as «93 %»; what is not quite all or nothing is «>99 %» or «<1 %»
  */
-export function percent(value) {
-  return new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 2 }).format(value / 100);
+export function whole(value) {
+  const shown = (number) => new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(number / 100);
+  if (value > 0 && value < 1) return `<${shown(1)}`;
+  return value > 99 && value < 100 ? `>${shown(99)}` : shown(value);
 }
 
 /**
@@ -72,6 +75,12 @@ export function number(value, digits = 1) {
 export function either(names) {
   return new Intl.ListFormat(language(), { type: "disjunction" }).format(names);
 }
+
+/**
+ * @param {string} name of a class as the service gives it, or `none`
+ * @returns {string} in the page's language, where that has a word for it
+ */
+export const classNamed = (name) => say(`class_${name}`) || name;
 
 /**
  * @param {string} name of a class

@@ -6,13 +6,14 @@ import { pictureOf } from "./picture.js";
 import { say } from "./texts.js";
 import { onChange, selected } from "./visit.js";
 import { retryMap } from "./work.js";
-import { placeOf, secondsTo } from "./words.js";
+import { placeOf, secondsTo, showsWhere } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
 const MOST_ZOOM = 12;
 const STEP = 1.25;
 const KEPT_PIXELS = 40; // of the film, always in the stage
+let scaleIsAbsolute = false;
 const FRESH = { zoom: 1, x: 0, y: 0, brightness: 0, contrast: 0, inverted: false };
 
 /** @returns {any} the view of the image that is looked at */
@@ -21,6 +22,12 @@ function view() {
   if (!item) return { ...FRESH };
   item.view ??= { ...FRESH };
   return item.view;
+}
+
+/** @param {any} model what the service says of its model */
+export function useScale(model) {
+  scaleIsAbsolute = Boolean(model?.evidenceScale);
+  showViewer();
 }
 
 /** Show the image that is looked at and follow the tools, the mouse, fingers and the keyboard. */
@@ -35,7 +42,7 @@ export function startViewer() {
   for (const name of ["brightness", "contrast"]) {
     byId(name).addEventListener("input", () => setView({ [name]: Number(byId(name).value) }));
   }
-  byId("heat").addEventListener("input", showHeat);
+  for (const name of ["heat", "outline"]) byId(name).addEventListener("input", showHeat);
   byId("stage").addEventListener("keydown", pressed);
   startGestures(byId("stage"), { zoomAt, moveBy, windowBy, fit });
 }
@@ -107,7 +114,7 @@ export function showViewer() {
   picture.alt = item ? say("picture", item) : "";
   byId("stage").setAttribute("aria-label", item ? say("stage", item) : say("stage_empty"));
   byId("stage-note").hidden = !item || Boolean(source) || item.shows !== false;
-  byId("stage-note").textContent = say("no_picture");
+  byId("stage-note").textContent = say(item?.state === "failed" || item?.heat === "failed" ? "no_preview" : "no_picture");
   showMap(item);
   showNote(item);
   place();
@@ -115,23 +122,29 @@ export function showViewer() {
 
 /** @param {Item | null} item */
 function showMap(item) {
-  const peak = item?.explanation?.peak;
+  const explanation = item && showsWhere(item) ? item.explanation : null;
+  const hasSpots = Boolean(explanation?.peak);
   const map = byId("map");
-  byId("heat").disabled = !peak;
-  map.hidden = byId("peak").hidden = !peak;
-  if (!peak) return map.removeAttribute("src");
-  if (map.getAttribute("src") !== item.explanation.map) map.src = item.explanation.map;
-  const { x, y, width, height } = item.explanation.box;
-  const shares = { insetInlineStart: x, insetBlockStart: y, inlineSize: width, blockSize: height };
-  for (const [side, share] of Object.entries(shares)) byId("peak").style[side] = `${100 * share}%`;
+  byId("heat").disabled = byId("outline").disabled = !hasSpots;
+  map.hidden = byId("spots").hidden = !hasSpots;
+  byId("spots").replaceChildren(...(hasSpots ? explanation.boxes.map(outlineOf) : []));
+  if (!hasSpots) map.removeAttribute("src");
+  else if (map.getAttribute("src") !== explanation.map) map.src = explanation.map;
   showHeat();
 }
 
-/** Lay the map over the picture as strongly as the slider says. */
+/** @param {{x: number, y: number, width: number, height: number}} box in fractions of the sides */
+function outlineOf({ x, y, width, height }) {
+  const outline = element("span.spot");
+  const shares = { insetInlineStart: x, insetBlockStart: y, inlineSize: width, blockSize: height };
+  for (const [side, share] of Object.entries(shares)) outline.style[side] = `${100 * share}%`;
+  return outline;
+}
+
+/** Lay the map over the picture as strongly as the slider says, and the outlines where they are wanted. */
 function showHeat() {
-  const strength = Number(byId("heat").value) / 100;
-  byId("map").style.opacity = String(strength);
-  byId("peak").style.opacity = strength > 0 ? "1" : "0";
+  byId("map").style.opacity = String(Number(byId("heat").value) / 100);
+  byId("spots").style.visibility = byId("outline").checked ? "visible" : "hidden";
 }
 
 /** @param {Item | null} item */
@@ -142,17 +155,24 @@ function showNote(item) {
 
 /** @param {Item} item @returns {(Node | string)[]} what there is to say about the map */
 function noteOf(item) {
-  if (item.explanation) {
-    const { peak, caveat, method } = item.explanation;
+  if (item.explanation && showsWhere(item)) {
+    const { peak, boxes, caveat, method } = item.explanation;
     if (!peak && method !== "none") return [element("p", {}, say("heat_none"))];
-    const place = peak ? `${say("heat_peak", { place: placeOf(peak) })} ` : "";
-    return [element("p", {}, place, element("span", { lang: item.heatLanguage }, caveat))];
+    const where = peak ? `${say(boxes.length > 1 ? "heat_peaks" : "heat_peak", { count: boxes.length, place: placeOf(peak) })} ` : "";
+    const words = element("p", {}, where, element("span", { lang: item.heatLanguage }, caveat));
+    return peak ? [legend(), words] : [words];
   }
   if (item.heat === "busy") return [element("p", {}, say("heat_waiting", { seconds: secondsTo(item.heatRetryAt) }))];
   if (item.heat === "working") return [element("p.seeking", {}, say("heat_working"))];
   if (item.heat !== "failed") return [element("p", {}, say("drag_hint"))];
   const again = element("button", { type: "button", onclick: () => retryMap(item) }, say("heat_retry"));
   return [element("p", {}, say("heat_failed", { message: item.heatProblem }), " ", again)];
+}
+
+/** @returns {HTMLElement} what the map's colours mean: an absolute scale where the model file states one */
+function legend() {
+  return element("p.legend", {}, say("legend_less"), element("span.scale", { "aria-hidden": "true" }), say("legend_more"),
+    ` (${say(scaleIsAbsolute ? "legend_absolute" : "legend_relative")})`);
 }
 
 /** Put the film where the view says, in the size that fits the stage. */

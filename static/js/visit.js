@@ -12,7 +12,9 @@
  * @property {number} retryAt when a busy one is tried again, in ms since 1970
  * @property {number} tries
  * @property {any} answer the service's JSON
- * @property {{message: string, requestId?: string, language: string} | null} problem
+ * @property {string} requestId of the answer
+ * @property {{message: string, requestId?: string, language: string, canRetry: boolean} | null} problem
+ * @property {boolean} asked whether somebody wants to see the type and the map of a refused one
  * @property {any} explanation as the service gives it
  * @property {"none" | "working" | "busy" | "failed" | "done"} heat how far the explanation is
  * @property {string} heatLanguage of the explanation
@@ -75,7 +77,9 @@ function newItem(file) {
     retryAt: 0,
     tries: 0,
     answer: null,
+    requestId: "",
     problem: null,
+    asked: false,
     explanation: null,
     heat: "none",
     heatLanguage: "",

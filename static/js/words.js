@@ -1,6 +1,6 @@
-/** What to call a verdict: its class, icon and tone, in words. */
+/** What to call a verdict: its state, title, sentence, icon and tone. */
 
-import { capital, either, say } from "./texts.js";
+import { capital, classNamed, either, say, whole } from "./texts.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
@@ -10,27 +10,51 @@ import { capital, either, say } from "./texts.js";
  */
 export function verdictOf(item) {
   const { success, predictedClass, allProbabilities, detail } = item.answer;
-  const names = allProbabilities.map((entry) => entry.class);
-  if (!success) {
-    const isBlank = detail?.reason === "blank";
-    return {
-      title: say(isBlank ? "blank_title" : "none_title"),
-      short: say(isBlank ? "blank_title" : "none_list"),
-      text: refusal(names, detail?.reason),
-      tone: "none",
-      icon: "none",
-    };
-  }
-  const place = Math.min(names.indexOf(predictedClass), 2);
-  const title = capital(predictedClass);
+  if (detail?.reason === "blank") return none("blank_title", say("reason_blank"));
+  if (detail?.certainty === "doubtful") return doubtful(doubtOf(item));
+  if (!success) return none("none_title", refusalOf(item));
+  if (detail?.certainty === "unfamiliar") return doubtful(say("doubt_unfamiliar"));
+  const place = Math.min(allProbabilities.findIndex((entry) => entry.class === predictedClass), 2);
+  const title = capital(classNamed(predictedClass));
   return { title, short: title, text: say(`gloss_${predictedClass}`), tone: `class-${place}`, icon: String(place) };
 }
 
-/** @param {string[]} names @param {string} [reason] */
-function refusal(names, reason) {
-  const because = say(`reason_${reason ?? "low_confidence"}`);
-  return reason === "blank" ? because : `${say("none_text", { classes: either(names) })} ${because}`;
+/** @param {string} title @param {string} text */
+const none = (title, text) => ({ title: say(title), short: say(title), text, tone: "none", icon: "none" });
+
+/** @param {string} text */
+const doubtful = (text) => ({ title: say("doubtful_title"), short: say("doubtful_title"), text, tone: "doubtful", icon: "doubtful" });
+
+/** @param {Item} item @returns {string} what it may be */
+function doubtOf(item) {
+  const { possible } = item.answer.detail;
+  if (!possible) return say("doubt_none_likelier");
+  if (!possible.length) return say("doubt_nothing_fits");
+  return say("doubt_possible", { names: either(possible.map(classNamed)) });
 }
+
+/** @param {Item} item @returns {string} why it was not recognised */
+function refusalOf(item) {
+  const { allProbabilities, detail } = item.answer;
+  if (detail?.certainty === "unfamiliar") return say("reason_unfamiliar");
+  const names = either(allProbabilities.map((entry) => classNamed(entry.class)));
+  return say(`reason_${detail?.reason ?? "low_confidence"}`, { classes: names });
+}
+
+/**
+ * @param {Item} item that has an answer
+ * @returns {string} the question that comes first, answered: «¿Hay fractura? 99 %»; empty where the network cannot tell
+ */
+export function questionOf(item) {
+  const value = item.answer.detail?.fractured;
+  return typeof value === "number" ? `${say("question")} ${whole(value)}` : "";
+}
+
+/**
+ * @param {Item} item that has an answer
+ * @returns {boolean} whether its type and its map are to be shown: on a refusal only where somebody asked
+ */
+export const showsWhere = (item) => Boolean(item.answer?.success || item.asked);
 
 /**
  * @param {Item} item
@@ -38,7 +62,7 @@ function refusal(names, reason) {
  */
 export function shortStateOf(item) {
   if (item.state === "done") return verdictOf(item).short;
-  return say(`short_${item.state}`, { percent: `${Math.round(100 * item.progress)} %`, seconds: secondsTo(item.retryAt) });
+  return say(`short_${item.state}`, { percent: whole(100 * item.progress), seconds: secondsTo(item.retryAt) });
 }
 
 /**
@@ -50,7 +74,7 @@ export function stateOf(item) {
     case "done":
       return verdictOf(item).short;
     case "sending":
-      return say("sending", { percent: `${Math.round(100 * item.progress)} %` });
+      return say("sending", { percent: whole(100 * item.progress) });
     case "busy":
       return say("busy", { seconds: secondsTo(item.retryAt) });
     case "gone":
@@ -66,8 +90,8 @@ export function stateOf(item) {
 export const secondsTo = (time) => Math.max(1, Math.ceil((time - Date.now()) / 1000));
 
 /**
- * @param {{x: number, y: number}} peak in shares of the sides
- * @returns {string} such as «arriba a la izquierda»
+ * @param {{x: number, y: number}} peak in fractions of the sides
+ * @returns {string} such as «arriba a la izquierda de la imagen»
  */
 export function placeOf({ x, y }) {
   const down = ["top_", "", "bottom_"][Math.min(2, Math.floor(3 * y))];

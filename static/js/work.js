@@ -7,6 +7,7 @@ import { hasKey, isReady, predict, useKey } from "./api.js";
 import { askForKey } from "./key.js";
 import { language, number, say } from "./texts.js";
 import { change, items, selected } from "./visit.js";
+import { showsWhere } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
@@ -54,6 +55,15 @@ export function retry(item) {
   pump();
 }
 
+/**
+ * Show the type and the map of a refused image after all.
+ * @param {Item} item
+ */
+export function showAnyway(item) {
+  change(item, { asked: true });
+  pump();
+}
+
 /** @param {Item} item */
 export function retryMap(item) {
   change(item, { heat: "none", heatTries: 0 });
@@ -69,19 +79,19 @@ export function renewForLanguage() {
 /** @param {Item} item */
 async function send(item) {
   const refusal = refusedHere(item.file);
-  if (refusal) return fail(item, refusal);
+  if (refusal) return fail(item, refusal, { canRetry: false });
   sending += 1;
   change(item, { state: "sending", progress: 0, tries: item.tries + 1 });
   const onProgress = (share) => change(item, share < 1 ? { progress: share } : { progress: 1, state: "working" });
   const call = predict(item.file, { detail: "1", lang: language() }, onProgress);
   item.stop = call.stop;
-  const { status, body, retryAfter } = await call.reply;
+  const { status, body, retryAfter, requestId } = await call.reply;
   sending -= 1;
-  if (status === 200 && body) change(item, { state: "done", answer: body, problem: null });
+  if (status === 200 && body) change(item, { state: "done", answer: body, requestId, problem: null });
   else if (status === 0) lose(item);
   else if (status === 401) await unlock(item);
   else if (LATER.has(status) && item.tries < MOST_TRIES) change(item, { state: "busy", retryAt: later(retryAfter) });
-  else fail(item, body?.message ?? say("odd_answer", { status }), body?.requestId);
+  else fail(item, body?.message ?? say("odd_answer", { status }), { requestId, canRetry: status >= 500 || status === 429 });
   pump();
 }
 
@@ -95,9 +105,13 @@ function refusedHere(file) {
   return say("too_large", { size: number(file.size / 1_000_000), megabytes: number(maxBytes / 1_000_000) });
 }
 
-/** @param {Item} item @param {string} message @param {string} [requestId] */
-function fail(item, message, requestId) {
-  change(item, { state: "failed", problem: { message, requestId, language: language() } });
+/**
+ * @param {Item} item
+ * @param {string} message
+ * @param {{requestId?: string, canRetry: boolean}} facts `canRetry`: whether the same file may fare better another time
+ */
+function fail(item, message, facts) {
+  change(item, { state: "failed", problem: { message, language: language(), ...facts } });
 }
 
 /** @param {number | null} retryAfter seconds */
@@ -140,7 +154,7 @@ async function unlock(item) {
   asking = false;
   if (key !== null) useKey(key);
   for (const waiting of items.filter(({ state }) => state === "key")) {
-    if (key === null) fail(waiting, say("needs_key"));
+    if (key === null) fail(waiting, say("no_key"), { canRetry: true });
     else change(waiting, { state: "waiting" });
   }
 }
@@ -155,6 +169,7 @@ function nextForMap() {
 /** @param {Item} item */
 function wantsMap(item) {
   if (item.state !== "done" || item.heat === "working" || item.heat === "failed") return false;
+  if (!showsWhere(item) && item.shows !== false) return false;
   if (item.heat === "busy") return item.heatRetryAt <= Date.now();
   return item.heat === "none" || item.heatLanguage !== language();
 }

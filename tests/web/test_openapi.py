@@ -13,7 +13,7 @@ from tests.support.phantoms import encoded, phantom
 from web import openapi
 from web.messages import ERRORS
 
-UNDESCRIBED = {"/", "/docs", "/static/<path:filename>"}
+UNDESCRIBED = {"/", "/docs", "/model-card", "/static/<path:filename>"}
 
 
 @pytest.fixture(scope="session")

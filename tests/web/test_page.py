@@ -1,6 +1,10 @@
 """The page in a real browser: what a person does with it, from the first drop to the printed report."""
 
 import base64
+import csv
+import dataclasses
+import hashlib
+import io
 import json
 import re
 import shlex
@@ -9,11 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from app import Service
+from app import Service, create_app
 from config import read_config
+from model_loader import Outputs
 from tests.conftest import ROOT, make_classifier
 from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.phantoms import encoded, phantom
@@ -68,7 +74,7 @@ class Visitor:
     """A person with a browser of their own."""
 
     def __init__(self, browser, **options):
-        usual = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # no transitions
+        usual = {"viewport": {"width": 1280, "height": 800}, "locale": "es-ES", "reduced_motion": "reduce"}
         self.context = browser.new_context(**usual | options)
         self.context.add_init_script(path=AXE)
         self.context.add_init_script("window.print = () => { window.printed = (window.printed ?? 0) + 1 }")
@@ -145,20 +151,34 @@ def test_from_the_drop_to_the_heat_map_to_the_print(service, visitor):
     drop(page, encoded(phantom("fractura", (1200, 960))))
     page.locator(EXPLAINED).wait_for()
     assert title(page) == "Fractura"
-    assert "umbral de 70" in page.inner_text("#result")
+    assert re.fullmatch(r"¿Hay fractura\? >?\d+\s%", page.inner_text("#result .big"))
+    assert re.fullmatch(r"Si la hay, tipo: fisura <?\d+\s% / fractura >?\d+\s%", page.inner_text("#result .type"))
+    widths = page.locator("#result .stack .fill").evaluate_all(
+        "all => all.map((fill) => parseFloat(fill.style.width || fill.style.inlineSize))"
+    )
+    assert sum(widths) == pytest.approx(100, abs=0.05)
+    assert "Ficha del modelo" in page.inner_text("#result")
+    assert (
+        page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0"
+    )  # no wash over the bone at first
     assert page.locator("#map").get_attribute("src").startswith("data:image/png")
     assert page.locator("#picture").get_attribute("src").startswith("blob:")
-    film_box, peak = page.locator("#film").bounding_box(), page.locator("#peak").bounding_box()
+    film_box, peak = page.locator("#film").bounding_box(), page.locator(".spot").first.bounding_box()
     assert film_box["y"] + 0.4 * film_box["height"] < peak["y"] < film_box["y"] + 0.6 * film_box["height"]
-    page.locator("#heat").fill("0")
-    assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0"
+    page.locator("#heat").fill("60")
+    assert page.locator("#map").evaluate("map => getComputedStyle(map).opacity") == "0.6"
+    assert "escala propia de esta imagen" in page.inner_text(".legend")
+    page.uncheck("#outline")
+    assert page.locator(".spot").first.is_hidden()
     page.click("#print")
     assert page.evaluate("window.printed") == 1
     paper = page.pdf(prefer_css_page_size=True, print_background=True)
     assert len(re.findall(rb"/Type\s*/Page\b", paper)) == 1
     page.emulate_media(media="print")
     report = page.inner_text("body")
-    for part in ("Informe de clasificación", "Fractura", "SHA-256", "tibia.png", SPANISH_NOTICE, "No delimita"):
+    digest = hashlib.sha256(encoded(phantom("fractura", (1200, 960)))).hexdigest()
+    parts = ("Informe de clasificación", "Fractura", "SHA-256", "tibia.png", SPANISH_NOTICE, "No delimita")
+    for part in (*parts, "Paciente", "Id. de petición", digest):
         assert part in report
     assert "Añadir" not in report
     assert page.locator(".report-heat img").count() == 2
@@ -183,9 +203,10 @@ def test_the_page_works_as_well_in_dark_colours_and_on_a_phone(service, browser,
     page = person.visit(service.url)
     assert violations(page) == []
     choose(page, *(film(kind) for kind in KINDS))
-    for index, kind in enumerate(("Fractura", "Fisura", "Ninguna de las clases conocidas")):
+    for index, kind in enumerate(("Fractura", "Fisura", "No reconocida")):
         page.locator("#visit .row").nth(index).click()
-        page.locator(EXPLAINED).wait_for()
+        if kind != "No reconocida":
+            page.locator(EXPLAINED).wait_for()
         assert title(page) == kind
         assert violations(page) == []
     width = page.viewport_size["width"]
@@ -204,25 +225,82 @@ def test_the_page_works_as_well_in_dark_colours_and_on_a_phone(service, browser,
     person.leave()
 
 
-def test_a_photograph_is_refused_in_words(service, visitor):
+def test_a_photograph_is_refused_in_words_without_map_or_type_unless_asked(service, visitor):
     page = visitor.visit(service.url)
-    choose(page, photograph())
-    assert title(page) == "Ninguna de las clases conocidas"
+    choose(page, photograph(), explained=False)
+    assert title(page) == "No reconocida"
     assert "Esto no descarta una fractura." in page.inner_text("#result")
-    assert "La red cree más probable que no sea ninguna" in page.inner_text("#result")
-    assert page.locator("#result h4").first.inner_text() == "Confianza en una clase conocida"
-    assert page.locator("#result .shares dt").all_inner_texts() == ["Ninguna de ellas", "Fisura", "Fractura"]
+    assert "La red no ve indicios suficientes de fisura o fractura" in page.inner_text("#result")
+    assert page.inner_text("#result .big").startswith("¿Hay fractura?")
+    assert page.locator("#result .type, #result .stack, .spot").count() == 0
+    assert page.locator("#heat").is_disabled()
+    assert not [url for url in visitor.addresses if "explain" in url]
     page.click("summary")
     assert "JPEG, 8 bits" in page.inner_text("details")
+    page.click("text=Mostrar de todos modos")
+    page.locator(EXPLAINED).wait_for()
+    assert page.locator("#result .stack").count() == 1
+    assert page.evaluate("document.activeElement.id") == "result-title"
+    assert [url for url in visitor.addresses if "explain" in url]
 
 
-def test_a_blank_image_is_refused_and_called_blank(service, visitor):
+def test_a_blank_image_is_refused_and_said_to_be_blank(service, visitor):
     page = visitor.visit(service.url)
-    choose(page, upload("vacia.png", encoded(Image.new("L", (64, 64), 9))))
+    choose(page, upload("vacia.png", encoded(Image.new("L", (64, 64), 9))), explained=False)
     assert title(page) == "Imagen vacía"
-    assert "La imagen es uniforme" in page.inner_text("#result")
-    assert page.locator("#result .confidence, #result .shares").count() == 0
-    assert "no se ha consultado a la red" in page.inner_text("#heat-note")
+    assert "La imagen es uniforme y la red no la ha analizado" in page.inner_text("#result")
+    assert page.locator("#result .odds").count() == 0
+    assert page.locator("text=Mostrar de todos modos").count() == 0
+
+
+def answering(outputs, familiarity, conformal):
+    """Return a service whose network answers every image alike."""
+    given = Outputs(np.array([outputs], np.float32), familiarity=np.array([[familiarity]], np.float32))
+    classifier = make_classifier(threshold=0.32, predict=lambda images: given, outputs=3)
+    return Service(dataclasses.replace(classifier, conformal=conformal, has_familiarity=True))
+
+
+QUANTILES = {"fisura": 0.7, "fractura": 0.7, "none": 0.7}  # each name is possible from 0.3
+DOUBTFUL, REFUSED = ("Dudosa", "doubtful"), ("No reconocida", "none")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "familiarity", "conformal", "verdict", "said"),
+    [
+        ((0.055, 0.345, 0.6), 1.0, None, DOUBTFUL, "es más probable que no la haya"),
+        ((0.05, 0.6, 0.35), 1.0, QUANTILES, DOUBTFUL, "Posibilidades abiertas: fractura o sin fractura."),
+        ((0.35, 0.6, 0.05), 1.0, QUANTILES, DOUBTFUL, "Posibilidades abiertas: fisura o fractura."),
+        ((0.02, 0.97, 0.01), 0.001, QUANTILES, DOUBTFUL, "no se parece a las que la red ha aprendido"),
+        ((0.02, 0.97, 0.01), 1.0, QUANTILES, ("Fractura", "class-1"), "conminuta"),
+        ((0.9, 0.05, 0.05), 1.0, QUANTILES, ("Fisura", "class-0"), "sin desplazamiento"),
+        ((0.01, 0.02, 0.97), 1.0, QUANTILES, REFUSED, "puede ser un hueso sano"),
+        ((0.01, 0.02, 0.97), 0.001, QUANTILES, REFUSED, "comprueba que es una radiografía ósea"),
+        ((0.05, 0.31, 0.64), 1.0, QUANTILES, DOUBTFUL, "Posibilidades abiertas: fractura o sin fractura."),
+    ],
+)
+def test_a_class_is_shown_only_where_the_answer_is_sure(visitor, outputs, familiarity, conformal, verdict, said):
+    server = ThreadedServer(create_app(read_config({}), answering(outputs, familiarity, conformal)))
+    page = visitor.visit(server.url)
+    choose(page, film("none"), explained=False)
+    shown, tone = verdict
+    assert title(page) == shown
+    assert said in page.inner_text("#result")
+    assert page.locator(f"#result .verdict.tone-{tone}").count() == 1
+    assert page.locator("#visit .row-state").inner_text().startswith(shown)
+    assert said in page.inner_text("#spoken")
+    assert violations(page) == []
+    server.stop()
+
+
+def test_the_language_is_that_of_the_address_else_that_of_the_browser(service, browser):
+    for locale, query, expected in (("en-GB", "", "en"), ("en-GB", "?lang=es", "es"), ("fr-FR", "", "es")):
+        person = Visitor(browser, locale=locale)
+        page = person.visit(service.url)
+        if query:
+            page.goto(f"{service.url}/{query}")
+            page.wait_for_selector("[data-ready]")
+        assert page.get_attribute("html", "lang") == expected
+        person.leave()
 
 
 @pytest.mark.parametrize(
@@ -247,21 +325,33 @@ def test_ten_images_at_once(service, visitor):
     assert sum("explain" in url for url in visitor.addresses) == 1
     page.locator("#visit .remove").first.click()
     assert page.locator("#visit li").count() == 9
+    assert page.evaluate("document.activeElement === document.querySelector('#visit .row')")
+    page.click("#sort")
+    sorted_names = [name.split()[0] for name in page.locator("#visit .row-state").all_inner_texts()]
+    assert sorted_names[-3:] == ["No"] * 3
+    with page.expect_download() as download:
+        page.click("#table")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
+    assert [row["verdict"].split()[0] for row in rows] == sorted_names
+    assert all(row["file"].endswith(".png") and row["request_id"] for row in rows)
     page.click("#clear")
     assert page.locator("#intake").is_visible()
 
 
 def test_the_language_is_switched_and_remembered(service, visitor):
     page = visitor.visit(service.url)
-    choose(page, film("none"), film("fisura"))
-    assert page.inner_text("#heat-note") == "Ninguna zona destaca."
+    choose(page, film("none"), film("fisura"), explained=False)
+    assert title(page) == "No reconocida"
+    page.click("text=Mostrar de todos modos")
+    page.locator(EXPLAINED).wait_for()
+    assert page.inner_text("#heat-note") == "No destaca ninguna zona."
     page.click("[data-language=en]")
     page.wait_for_selector("[data-language=en][aria-pressed=true]")
-    assert title(page) == "None of the known classes"
+    assert title(page) == "Not recognised"
     page.locator("#visit .row").nth(1).click()
     page.locator("#heat-note [lang=en]").wait_for()
-    assert title(page) == "Fisura"
-    assert "The strongest place is" in page.inner_text("#heat-note")
+    assert title(page) == "Hairline fracture"
+    assert "The strongest spot is" in page.inner_text("#heat-note")
     assert "always check the radiograph itself" in page.inner_text("#heat-note")
     assert page.locator(".notice").inner_text() == "Research and triage aid; not a medical device."
     page.reload()
@@ -353,7 +443,7 @@ def test_an_image_can_be_pasted(moody, visitor):
         (b"%PDF-1.7", "envía PNG, JPEG"),
         (encoded(phantom())[:700], "expórtala de nuevo"),
         (b"", "El archivo está vacío"),
-        (bytes(1_200_000), "El archivo pesa 1,2 MB y el máximo son 1 MB"),
+        (bytes(1_200_000), "El archivo ocupa 1,2 MB y el máximo es de 1 MB"),
         (encoded(Image.new("L", (20, 20))), "al menos 32 píxeles"),
     ],
 )
@@ -362,7 +452,20 @@ def test_an_error_says_what_to_do(moody, visitor, data, said):
     choose(page, upload("imagen", data), explained=False)
     assert title(page) == "No se ha podido analizar"
     assert said in page.inner_text("#result")
-    assert page.locator("#result button").inner_text() == "Reintentar"
+    assert page.locator("#result button").all_inner_texts() == ["Elegir otra", "Quitar de la lista"]
+    page.click("text=Quitar de la lista")
+    assert page.locator("#intake").is_visible()
+    assert page.evaluate("document.activeElement.dataset.pick") == "files"
+
+
+def test_an_error_of_the_service_can_be_tried_again(moody, visitor):
+    page = visitor.visit(moody.url)
+    moody.mood.error = ApiError("internal_error")
+    choose(page, film("none"), explained=False)
+    assert page.locator("#result button").all_inner_texts() == ["Reintentar"]
+    moody.mood.error = None
+    page.click("#result button")
+    page.locator(".is-done").wait_for()
 
 
 def test_a_busy_service_is_retried_after_the_time_it_stated(moody, visitor):
@@ -371,7 +474,7 @@ def test_a_busy_service_is_retried_after_the_time_it_stated(moody, visitor):
     started = time.monotonic()
     page.set_input_files("#files", [film("none")])
     page.locator(".is-busy").wait_for()
-    assert "El servicio está ocupado. Se reintenta en" in page.inner_text("#result")
+    assert "El servicio está ocupado. Nuevo intento en" in page.inner_text("#result")
     assert violations(page) == []
     moody.mood.error = None
     page.locator(SETTLED).wait_for()
