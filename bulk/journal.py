@@ -1,96 +1,58 @@
-"""What has been scored so far, on disk: one JSON line a file, only ever appended to. A kill loses no finished line.
-
-The first line says what the scores were made with; a run that would mix two models or settings is refused.
-"""
+"""The rows scored so far, in an SQLite file: a killed run loses none of them, and the next run resumes after them."""
 
 import json
-import os
-import time
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from bulk.scoring import Row
+from bulk.scoring import BulkError, Row
 
-SYNC_SECONDS: Final = 1.0  # a killed process loses nothing; a machine that loses power, what is younger than this
-
-
-class JournalError(Exception):
-    """A journal that cannot be gone on with; the message is one sentence."""
+SCHEMA: Final = """
+    PRAGMA locking_mode = EXCLUSIVE;  -- until the file is closed or the process ends
+    PRAGMA journal_mode = WAL;  -- a row costs one append and one fsync
+    CREATE TABLE IF NOT EXISTS settings (made_with TEXT);
+    CREATE TABLE IF NOT EXISTS rows (path TEXT PRIMARY KEY, row TEXT) WITHOUT ROWID;
+"""
 
 
 class Journal:
-    """The rows scored so far, and where each begins in the file."""
+    """Rows by file name, each on the disk before `append` returns. One run at a time can open it."""
 
     def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
-        """Open the journal, or begin one. A line that a kill cut short is dropped. Raise JournalError."""
-        self._path = path
-        self._starts: dict[str, int] = {}
-        self._file: IO[bytes] = path.open("a+b")
-        self._synced = time.monotonic()
+        """Open or create the journal of a model and its settings. Raise BulkError."""
+        self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            self._lock()
-            self._recover(json.dumps({"madeWith": made_with}, sort_keys=True))
-        except BaseException:
-            self._file.close()
-            raise
+            self._database.executescript(SCHEMA)
+            self._check(json.dumps(made_with, sort_keys=True))
+        except (sqlite3.DatabaseError, BulkError) as error:
+            self.close()
+            in_use = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            reason = "another run is writing it" if in_use else error
+            raise BulkError(f"{path} cannot be resumed: {reason}.") from None
 
-    def __len__(self) -> int:
-        return len(self._starts)
+    def _check(self, made_with: str) -> None:
+        found = self._database.execute("SELECT made_with FROM settings").fetchone()
+        if found is None:
+            self._database.execute("INSERT INTO settings VALUES (?)", [made_with])
+        elif found != (made_with,):
+            raise BulkError("it holds rows of another model or other settings; delete it to start again")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._starts
+    def scored(self) -> set[str]:
+        """Return the names of the files that have a row."""
+        return {path for (path,) in self._database.execute("SELECT path FROM rows")}
 
-    def append(self, row: Row) -> None:
-        """Write one row through to the operating system; to the disk at most a second later."""
-        self._starts[row["path"]] = self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+    def append(self, row: Row) -> bool:
+        """Write one row to the disk; return False where its file has one already."""
+        values = (row["path"], json.dumps(row))
+        return self._database.execute("INSERT OR IGNORE INTO rows VALUES (?, ?)", values).rowcount == 1
 
-    def rows(self, names: list[str]) -> Iterator[Row]:
+    def rows(self, names: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of these files in this order, one at a time."""
         for name in names:
-            self._file.seek(self._starts[name])
-            yield json.loads(self._file.readline())
+            (row,) = self._database.execute("SELECT row FROM rows WHERE path = ?", [name]).fetchone()
+            yield json.loads(row)
 
     def close(self) -> None:
-        """Put what was written on the disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def discard(self) -> None:
-        """Take the journal away: its rows stand in the table."""
-        self._file.close()
-        self._path.unlink()
-
-    def _lock(self) -> None:
-        """Keep a second run away from the same journal, where the system can."""
-        try:
-            import fcntl  # noqa: PLC0415 not there on Windows
-
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            return
-        except OSError:
-            raise JournalError(f"{self._path} is being written by another run.") from None
-
-    def _recover(self, header: str) -> None:
-        self._file.seek(0)
-        found = self._file.readline()
-        if not found.endswith(b"\n"):
-            self._file.truncate(0)
-            self._file.write(header.encode() + b"\n")
-            self._file.flush()
-            return
-        if found.decode(errors="replace").strip() != header:
-            raise JournalError(
-                f"{self._path} was begun with another model or other settings; take it away to begin anew."
-            )
-        start = self._file.tell()
-        while (line := self._file.readline()).endswith(b"\n"):
-            self._starts[json.loads(line)["path"]] = start
-            start = self._file.tell()
-        self._file.truncate(start)
+        """Let another run open the journal."""
+        self._database.close()

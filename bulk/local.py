@@ -1,157 +1,96 @@
-"""The cores of one machine: one process each, spawned, since a fork would share whatever threads there are."""
+"""The cores of one machine: one process each, spawned, because a fork would copy locks that other threads hold."""
 
 import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from itertools import chain, repeat
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bulk.scoring import Row, Scorer, be_quiet, failed
+from bulk.scoring import BulkError, Row, Scorer, empty_row
 from config import Config
 
-TRIES: Final = 2  # a file that ends its process twice is listed as an error
-MAX_DEATHS_WHILE_LOADING: Final = 3
-THREAD_VARIABLES: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+MAX_TRIES: Final = 2  # a file that ends its process this often is listed as an error
+MAX_LOADS: Final = 3
+ONE_CORE: Final = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 
 
-class WorkerError(Exception):
-    """No process could load the model; the message says why."""
+def score_locally(folder: Path, names: list[str], config: Config, workers: int) -> Generator[Row, None, None]:
+    """Yield a row for each file as it is finished, in no fixed order. Raise ModelError or BulkError."""
+    stopping = threading.Event()
+    log_levels = chain([logging.WARNING], repeat(logging.ERROR))  # the first process says what all would repeat
+    worker = _Worker(folder, config, log_levels, stopping)
+    with ThreadPool(min(workers, len(names))) as threads:
+        try:
+            yield from threads.imap_unordered(worker.score, names)
+        finally:
+            stopping.set()
+            for process in multiprocessing.active_children():
+                process.terminate()
+                process.join()
 
 
-def score_locally(folder: Path, names: Iterable[str], config: Config, workers: int) -> Iterator[Row]:
-    """Yield a row for each file as it is finished, in no fixed order. Raise WorkerError."""
-    pool = _Pool(folder, deque((name, 1) for name in names), config)
-    try:
-        for _ in range(min(workers, len(pool.waiting))):
-            pool.start()
-        yield from pool.rows()
-    finally:
-        pool.stop()
+class _Worker(threading.local):
+    """A process of its own for each thread, with the network loaded: a file that ends it stops no other file."""
 
-
-class _Worker:
-    """A process, our end of its pipe, and the file that it works on with how often that was tried."""
-
-    def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
-        self.process = process
-        self.pipe = pipe
-        self.task: tuple[str, int] | None = None
-        self.is_ready = False
-
-
-class _Pool:
-    """Processes that work through a queue; one that dies is replaced, and its file tried once more."""
-
-    def __init__(self, folder: Path, waiting: deque[tuple[str, int]], config: Config) -> None:
-        self.waiting = waiting
-        self._folder = folder
-        self._config = config
-        self._workers: dict[Any, _Worker] = {}
-        self._started = self._deaths_while_loading = 0
+    def __init__(self, folder: Path, config: Config, log_levels: Iterator[int], stopping: threading.Event) -> None:
+        self._folder, self._config, self._log_levels, self._stopping = folder, config, log_levels, stopping
+        self._process: ProcessPoolExecutor | None = None
         self._class_names: tuple[str, ...] = ()
 
-    def start(self) -> None:
-        """Start one more process."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        arguments = (theirs, self._folder, self._config, self._started)
-        process = context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
-        theirs.close()
-        self._started += 1
-        self._workers[ours] = _Worker(process, ours)
+    def score(self, name: str) -> Row:
+        """Return the row of a file, or of an error once it has ended two processes."""
+        for _ in range(MAX_TRIES):
+            self._process = self._process or self._start()
+            try:
+                return self._process.submit(_score, self._folder, self._config, name).result()
+            except BrokenProcessPool:
+                self._process = None
+        return empty_row(name, self._class_names, "internal_error")
 
-    def rows(self) -> Iterator[Row]:
-        """Yield rows until nothing waits and nobody works."""
-        while self._workers:
-            for ready in wait(list(self._workers)):
-                worker = self._workers[ready]
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    yield from self._bury(worker)
-                    continue
-                if isinstance(message, WorkerError):
-                    raise message
-                if isinstance(message, tuple):
-                    self._class_names, worker.is_ready = message, True
-                else:
-                    yield message
-                self._hand_out(worker)
-
-    def stop(self) -> None:
-        """End every process now."""
-        for worker in self._workers.values():
-            worker.process.terminate()
-            worker.process.join()
-            worker.pipe.close()
-        self._workers.clear()
-
-    def _hand_out(self, worker: _Worker) -> None:
-        worker.task = self.waiting.popleft() if self.waiting else None
-        with suppress(BrokenPipeError):  # it died meanwhile: the next wait tells
-            worker.pipe.send(worker.task and worker.task[0])
-        if worker.task is None:
-            del self._workers[worker.pipe]
-            worker.process.join()
-            worker.pipe.close()
-
-    def _bury(self, worker: _Worker) -> Iterator[Row]:
-        """Replace a process that died; give its file another try, or list it."""
-        del self._workers[worker.pipe]
-        worker.pipe.close()
-        worker.process.join()
-        self._deaths_while_loading += not worker.is_ready
-        if self._deaths_while_loading > MAX_DEATHS_WHILE_LOADING:
-            raise WorkerError(f"Processes end with code {worker.process.exitcode} while they load the model.")
-        if worker.task:
-            name, tries = worker.task
-            if tries < TRIES:
-                self.waiting.append((name, tries + 1))
-            else:
-                yield failed(name, self._class_names, "internal_error")
-        if self.waiting:
-            self.start()
+    def _start(self) -> ProcessPoolExecutor:
+        for _ in range(MAX_LOADS):
+            if self._stopping.is_set():
+                break
+            context, level = multiprocessing.get_context("spawn"), next(self._log_levels)
+            process = ProcessPoolExecutor(1, context, _prepare_process, (level,))
+            try:
+                self._class_names = process.submit(_load_class_names, self._config).result()
+            except BrokenProcessPool:
+                continue
+            return process
+        raise BulkError("Processes end while they load the model; fewer --workers need less memory.")
 
 
-def _work(pipe: Connection, folder: Path, config: Config, number: int) -> None:
-    """Load the network, say its classes, then answer each name with its row until None comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, "1")
-    _keep_stderr_for_us()
-    if number > 0:
-        be_quiet()
-    try:
-        scorer = Scorer(config)
-    except Exception as error:  # noqa: BLE001 the parent says it
-        pipe.send(WorkerError(str(error)))
-        return
-    pipe.send(scorer.class_names)
-    while (name := pipe.recv()) is not None:
-        pipe.send(scorer.score(folder, name))
-    os._exit(0)  # threads of TensorFlow may still be there, and nothing of theirs is worth waiting for
+def _prepare_process(log_level: int) -> None:
+    """Use one core, leave Ctrl-C to the parent, and print nothing but our own log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    os.environ.update(ONE_CORE)
+    logging.basicConfig(stream=os.fdopen(os.dup(2), "w"), format="%(message)s", level=log_level)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow greets each process with ten lines
 
 
-def _keep_stderr_for_us() -> None:
-    """Let warnings of ours through and nothing else: TensorFlow greets each process with ten lines."""
-    stream = os.fdopen(os.dup(2), "w")
-    logging.basicConfig(stream=stream, format="%(message)s", level=logging.WARNING)
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-
-
-def _die_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent:
+def _exit_with_parent() -> None:
+    """End this process when its parent is killed: an executor's process would wait for its next file for ever."""
+    if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(1)
+
+
+_load = cache(Scorer)
+
+
+def _load_class_names(config: Config) -> tuple[str, ...]:
+    return _load(config).class_names
+
+
+def _score(folder: Path, config: Config, name: str) -> Row:
+    return _load(config).score(folder, name)

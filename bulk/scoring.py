@@ -1,4 +1,4 @@
-"""One file -> one row of the table, by the very functions that the service answers with."""
+"""One file -> one row of the table, by the functions that the service answers with."""
 
 import logging
 import warnings
@@ -7,11 +7,17 @@ from typing import Any, Final
 
 from config import LOGGER, Config
 from model_loader import load
-from prediction import OutputError, answer, classify
+from prediction import answer, classify
 from preprocessing import ImageError, decode
 
 PROBABILITY: Final = "probability_"
 Row = dict[str, Any]
+
+logger = logging.getLogger(LOGGER)
+
+
+class BulkError(Exception):
+    """A run that cannot start or go on; the message is one sentence."""
 
 
 class Scorer:
@@ -21,39 +27,29 @@ class Scorer:
         warnings.filterwarnings("ignore", module=r"PIL\b")  # as the service does: decode mends or refuses
         self._config = config
         self._classifier = load(config, cores=1)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The known classes in the order of the columns."""
-        return self._classifier.class_names
+        self.class_names = self._classifier.class_names
 
     def score(self, folder: Path, name: str) -> Row:
-        """Return the row of one file: its name, and the verdict or the code of the error. Never raises for a file."""
-        row: Row = {"path": name, "success": None, "predictedClass": None, "confidence": None}
-        row |= {PROBABILITY + known: None for known in self.class_names}
+        """Return the row of one file: the verdict or the code of the error. No file raises."""
         try:
             image, _ = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
             body = answer(classify(self._classifier, image), refusal="")
         except ImageError as error:
-            return row | {"error": error.code}
+            return empty_row(name, self.class_names, error.code)
         except OSError:
-            return row | {"error": "unreadable_file"}
-        except (OutputError, MemoryError):
-            return row | {"error": "internal_error"}
-        probabilities = {PROBABILITY + one["class"]: one["probability"] for one in body["allProbabilities"]}
+            return empty_row(name, self.class_names, "unreadable_file")
+        except Exception:
+            logger.exception("%s could not be scored", name)
+            return empty_row(name, self.class_names, "internal_error")
         verdict = {key: body.get(key) for key in ("success", "predictedClass", "confidence")}
-        return row | verdict | probabilities | {"error": None}
+        probabilities = {PROBABILITY + one["class"]: one["probability"] for one in body["allProbabilities"]}
+        return empty_row(name, self.class_names, None) | verdict | probabilities
 
 
-def failed(name: str, class_names: tuple[str, ...], code: str) -> Row:
-    """Return the row of a file that ended the process which worked on it."""
+def empty_row(name: str, class_names: tuple[str, ...], error: str | None) -> Row:
+    """Return a row with every column, of which only the file's name and its error's code are filled."""
     row: Row = {"path": name, "success": None, "predictedClass": None, "confidence": None}
-    return row | {PROBABILITY + known: None for known in class_names} | {"error": code}
-
-
-def be_quiet() -> None:
-    """Leave what a second process would only repeat to the first."""
-    logging.getLogger(LOGGER).setLevel(logging.ERROR)
+    return row | {PROBABILITY + known: None for known in class_names} | {"error": error}
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

@@ -1,24 +1,30 @@
 import csv
 import dataclasses
-import json
+import multiprocessing
 import os
+import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 
-from bulk.inputs import InputError, find_inputs
-from bulk.journal import Journal, JournalError
-from bulk.local import WorkerError, score_locally
-from bulk.progress import Progress
-from bulk.scoring import failed
-from bulk.table import TableError, check_table, write_table
+from bulk.__main__ import show_progress
+from bulk.inputs import find_inputs
+from bulk.journal import Journal
+from bulk.local import score_locally
+from bulk.scoring import BulkError, empty_row
+from bulk.table import check_table, write_table
 from config import read_config
+from model_loader import ModelError
 from tests.conftest import ROOT
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
@@ -27,7 +33,7 @@ from tests.support.server import serving
 CLASSES = ("fisura", "fractura")
 
 
-# -- what is named ------------------------------------------------------------------------------------------------
+# -- inputs ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -44,8 +50,8 @@ def test_a_folder_names_its_files_at_any_depth_but_no_hidden_ones(folder):
 
 
 def test_a_glob_names_what_it_matches(folder):
-    found = find_inputs(f"{folder}/**/*.??g")
-    assert [Path(name).name for name in found.names] == ["a.jpg", "b.png"]
+    _, names = find_inputs(f"{folder}/**/*.??g")
+    assert [Path(name).name for name in names] == ["a.jpg", "b.png"]
 
 
 def test_a_manifest_names_each_path_once_relative_to_itself(folder):
@@ -60,51 +66,114 @@ def test_a_manifest_names_each_path_once_relative_to_itself(folder):
 def test_an_input_that_names_nothing_is_refused_in_one_sentence(tmp_path, name, content):
     if "*" not in name:
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match=r"\.$"):
+    with pytest.raises(BulkError, match=r"\.$"):
         find_inputs(str(tmp_path / name))
+
+
+def test_a_file_name_that_no_table_can_hold_is_refused_before_anything_is_scored(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(BulkError, match="UTF-8"):
+        find_inputs(str(tmp_path))
 
 
 # -- the journal --------------------------------------------------------------------------------------------------
 
 
 def row(name, error="unreadable_image"):
-    return failed(name, CLASSES, error)
+    return empty_row(name, CLASSES, error)
 
 
-def test_a_journal_goes_on_after_a_line_that_a_kill_cut_short(tmp_path):
-    path = tmp_path / "journal"
-    journal = Journal(path, {"sha256": "1"})
-    for name in ("a", "ñ"):
-        journal.append(row(name))
-    journal.close()
-    whole = path.read_bytes()
-    for cut in range(len(whole) - 1, whole.index(b'"a"') + 200, -7):
-        path.write_bytes(whole[:cut])
-        journal = Journal(path, {"sha256": "1"})
-        assert "a" in journal
-        assert "ñ" not in journal
+def test_a_journal_keeps_every_row_but_the_one_that_a_kill_cut_short(tmp_path):
+    path, log = tmp_path / "journal", tmp_path / "journal-wal"
+    with closing(Journal(path, {"sha256": "1"})) as journal:
+        journal.append(row("a"))
+        kept = log.stat().st_size
         journal.append(row("ñ"))
-        assert [one["path"] for one in journal.rows(["ñ", "a"])] == ["ñ", "a"]
-        journal.close()
-        assert path.read_bytes() == whole
+        database, whole = path.read_bytes(), log.read_bytes()
+    for cut in (*range(kept, len(whole), 97), len(whole) - 1):
+        path.write_bytes(database)
+        log.write_bytes(whole[:cut])
+        with closing(Journal(path, {"sha256": "1"})) as journal:
+            assert journal.scored() == {"a"}
+            assert journal.append(row("ñ"))
+            assert list(journal.rows(["ñ", "a"])) == [row("ñ"), row("a")]
+    path.write_bytes(database)
+    log.write_bytes(whole)
+    with closing(Journal(path, {"sha256": "1"})) as journal:
+        assert journal.scored() == {"a", "ñ"}
 
 
-def test_a_journal_of_another_model_is_not_gone_on_with(tmp_path):
+def test_a_journal_takes_one_row_of_each_file(tmp_path):
+    with closing(Journal(tmp_path / "journal", {})) as journal:
+        assert journal.append(row("a"))
+        assert not journal.append(row("a", "internal_error"))
+        assert list(journal.rows(["a"])) == [row("a")]
+
+
+def test_a_journal_of_another_model_is_not_resumed(tmp_path):
     Journal(tmp_path / "journal", {"sha256": "1"}).close()
-    with pytest.raises(JournalError, match="another model"):
+    with pytest.raises(BulkError, match="another model"):
         Journal(tmp_path / "journal", {"sha256": "2"})
+
+
+def test_a_file_that_is_not_a_journal_is_not_resumed(tmp_path):
+    (tmp_path / "journal").write_text('{"madeWith": {}}\n' * 100)
+    with pytest.raises(BulkError, match="not a database"):
+        Journal(tmp_path / "journal", {})
 
 
 def test_two_runs_cannot_write_one_journal(tmp_path):
     first = Journal(tmp_path / "journal", {})
-    with pytest.raises(JournalError, match="another run"):
+    with pytest.raises(BulkError, match="another run"):
         Journal(tmp_path / "journal", {})
     first.close()
 
 
+# -- the processes ------------------------------------------------------------------------------------------------
+
+
+def kill_at(monkeypatch, folder, event, name):
+    """Make each process that this one starts die where `event` names `name`, and return the file that counts deaths."""
+    deaths = folder / "deaths"
+    (folder / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+
+def die(event, arguments):
+    if event == {event!r} and str(arguments[0]).endswith({name!r}):
+        os.write(os.open({str(deaths)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), b"x")
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+sys.addaudithook(die)
+""")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return deaths
+
+
+def test_a_file_that_kills_its_process_is_an_error_after_two_tries(brightness_file, tmp_path, monkeypatch):
+    deaths = kill_at(monkeypatch, tmp_path, "open", "kills.png")
+    names = [f"{number}.png" for number in range(12)]
+    for name in [*names, "kills.png"]:
+        (tmp_path / name).write_bytes(encoded(phantom()))
+    config = dataclasses.replace(read_config({}), model_path=brightness_file)
+    rows = {one["path"]: one for one in score_locally(tmp_path, ["kills.png", *names], config, 2)}
+    assert rows.pop("kills.png") == row("kills.png", "internal_error")
+    assert deaths.read_bytes() == b"xx"
+    assert sorted(rows) == sorted(names)
+    assert {one["error"] for one in rows.values()} == {None}
+    assert not multiprocessing.active_children()
+
+
+def test_a_model_that_kills_every_process_ends_the_run(brightness_file, tmp_path, monkeypatch):
+    deaths = kill_at(monkeypatch, tmp_path, "open", brightness_file.name)
+    config = dataclasses.replace(read_config({}), model_path=brightness_file)
+    with pytest.raises(BulkError, match="while they load"):
+        list(score_locally(tmp_path, ["a"], config, 1))
+    assert deaths.read_bytes() == b"xxx"
+
+
 def test_a_model_that_no_process_can_load_ends_the_run(tmp_path):
     config = dataclasses.replace(read_config({}), model_path=tmp_path)
-    with pytest.raises(WorkerError):
+    with pytest.raises(ModelError):
         list(score_locally(tmp_path, ["a"], config, 1))
 
 
@@ -125,19 +194,23 @@ def test_a_table_is_there_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out", "missing/out.csv"])
 def test_a_table_that_cannot_be_written_is_refused_before_anything_is_scored(tmp_path, name):
-    with pytest.raises(TableError):
+    with pytest.raises(BulkError):
         check_table(tmp_path / name)
 
 
-def test_progress_states_how_far_how_fast_and_how_long():
-    progress = Progress(10_000, 2_500)
-    progress.advance()
-    time.sleep(0.01)
-    progress.advance()
-    assert "2,502 of 10,000" in str(progress)
-    assert "images/s" in str(progress)
-    assert str(progress).endswith("left")
-    assert str(progress).startswith("[" + "#" * 7 + "." * 23 + "]")
+def test_progress_states_how_far_how_fast_and_how_long(capsys):
+    def rows():
+        time.sleep(1)  # as long as loading may take, which must not count
+        yield "a"
+        time.sleep(0.01)
+        yield "b"
+
+    show_progress(rows(), total=10_000, done=7_500)
+    start, end = capsys.readouterr().err.split("\n")[:2]
+    assert start.startswith("\r 75%|███████▌  | 7500/10000 [")
+    shown = re.fullmatch(r"\r 75%\|███████▌  \| 7502/10000 \[00:00<(.+), +([0-9.]+) images/s\]", end)
+    assert float(shown[2]) > 20
+    assert re.fullmatch(r"[0-9:]+", shown[1])
 
 
 # -- whole runs ---------------------------------------------------------------------------------------------------
@@ -173,13 +246,24 @@ def read_table(path):
         return {one["path"]: one for one in csv.DictReader(file)}
 
 
-def wait_for_lines(path, lines, process):
+def read_journal(path):
+    """Return the names in a copy of a journal, since the run that writes it keeps it locked."""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (path, path.with_name(path.name + "-wal")):
+            if part.exists():
+                shutil.copy(part, folder)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as database, suppress(sqlite3.DatabaseError):
+            return [name for (name,) in database.execute("SELECT path FROM rows")]
+    return []
+
+
+def wait_for_rows(path, rows, process):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and path.read_bytes().count(b"\n") > lines:
+        if len(read_journal(path)) >= rows:
             return
-        time.sleep(0.01)
-    raise AssertionError(f"never {lines} lines: {process.poll()} {process.communicate()}")
+        time.sleep(0.02)
+    raise AssertionError(f"never {rows} rows: {process.poll()} {process.communicate()}")
 
 
 def children(pid):
@@ -193,6 +277,13 @@ def children(pid):
         if int(fields[1]) == pid and fields[0] != "Z":
             found.append(int(status.parent.name))
     return found
+
+
+def wait_until_gone(pids):
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def is_spawned_worker(pid):
@@ -255,7 +346,7 @@ def test_every_row_says_what_the_service_says(archive, brightness_file, tmp_path
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-def test_a_killed_run_goes_on_and_scores_nothing_twice(brightness_file, tmp_path):
+def test_a_killed_run_is_resumed_and_scores_nothing_twice(brightness_file, tmp_path):
     folder, table = tmp_path / "archive", tmp_path / "out.csv"
     folder.mkdir()
     names = [f"{number:03}.png" for number in range(400)]
@@ -265,29 +356,50 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(brightness_file, tmp_path
     journal = tmp_path / "out.csv.journal"
 
     run = start(brightness_file, folder, table, "--workers", 2)
-    wait_for_lines(journal, 20, run)
+    wait_for_rows(journal, 20, run)
     workers = [pid for pid in children(run.pid) if is_spawned_worker(pid)]
     os.kill(workers[0], signal.SIGKILL)  # one process alone: the run goes on without a gap
-    wait_for_lines(journal, 60, run)
+    wait_for_rows(journal, 60, run)
     workers = children(run.pid)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=30)
     assert not table.exists()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)  # none is left behind
+    wait_until_gone(workers)  # none is left behind
 
-    scored = [json.loads(line)["path"] for line in journal.read_bytes().split(b"\n")[1:-1]]
+    scored = read_journal(journal)
     assert 60 <= len(scored) == len(set(scored)) < 400
     for name in scored:
-        (folder / name).write_bytes(b"scored again, this is no image")
+        (folder / name).write_bytes(b"scored again, this is not an image")
     again = start(brightness_file, folder, table, "--workers", 1)
     _, said = again.communicate(timeout=180)
     assert again.returncode == 0, said
     rows = read_table(table)
     assert list(rows) == names
     assert not [one for one in rows.values() if one["error"]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_ctrl_c_ends_every_process_and_the_same_command_resumes(brightness_file, tmp_path):
+    folder, table = tmp_path / "archive", tmp_path / "out.csv"
+    folder.mkdir()
+    data = encoded(phantom())
+    for number in range(400):
+        (folder / f"{number:03}.png").write_bytes(data)
+    run = start(brightness_file, folder, table, "--workers", 2)
+    wait_for_rows(tmp_path / "out.csv.journal", 20, run)
+    workers = children(run.pid)
+    for pid in [run.pid, *filter(is_spawned_worker, workers)]:  # as a terminal does
+        os.kill(pid, signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert said.endswith("\nStopped; the same command resumes.\n")
+    assert "Traceback" not in said
+    wait_until_gone(workers)
+    assert not table.exists()
+    again = start(brightness_file, folder, table, "--workers", 2)
+    _, said = again.communicate(timeout=180)
+    assert again.returncode == 0, said
+    assert len(read_table(table)) == 400
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bulk.test_bulk import _nothing_is_left_running as _nothing_is_left_running  # noqa: PLC0414 a fixture
-from tests.bulk.test_bulk import read_table, start, wait_for_lines
+from tests.bulk.test_bulk import read_journal, read_table, start, wait_for_rows
 from tests.support.phantoms import encoded, phantom
 
 pytestmark = pytest.mark.extras
@@ -41,9 +41,9 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing(nodes, brightness_fil
     (folder / "bad.png").write_bytes(b"hello")
 
     run = start(brightness_file, folder, table, "--ray-address", cluster.address)
-    wait_for_lines(tmp_path / "out.csv.journal", 40, run)
+    wait_for_rows(tmp_path / "out.csv.journal", 40, run)
     cluster.remove_node(second, allow_graceful=False)
-    assert (tmp_path / "out.csv.journal").read_bytes().count(b"\n") < IMAGES  # it was in the middle
+    assert len(read_journal(tmp_path / "out.csv.journal")) < IMAGES  # it was in the middle
     _, said = run.communicate(timeout=280)
     assert run.returncode == 0, said
 
