@@ -133,7 +133,8 @@ def check_name_and_size(path: Path) -> None:
     _require(path.stat().st_size <= MAX_FILE_BYTES, f"it is larger than {MAX_FILE_BYTES:,} bytes.")
     _require(not _is_lfs_pointer(path), "it is a Git LFS pointer, not the model; fetch the model with git lfs pull.")
     _require(
-        not zipfile.is_zipfile(path) or h5py.is_hdf5(path), "it is a .keras archive; save the model as .h5 instead."
+        not zipfile.is_zipfile(path) or h5py.is_hdf5(path),
+        "it is a zip archive, as .keras files are; save the model with model.save('name.h5').",
     )
     _require(h5py.is_hdf5(path), "it is not an HDF5 file; save the model with model.save('name.h5').")
     _require(path.suffix.lower() in SUFFIXES, "it is an HDF5 file, so its name must end in .h5 or .hdf5; rename it.")

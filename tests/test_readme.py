@@ -130,7 +130,7 @@ def test_what_the_models_page_writes_into_a_file_is_what_check_reads(tmp_path, b
     command = [sys.executable, "app.py", "check", str(path)]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=120, text=True).stdout
     assert "golden outputs: reproduced" in checked
-    assert checked.count("as the file says") == len(stated)
+    assert checked.count("from the file") == len(stated)
 
 
 def test_the_readme_lists_every_setting_with_its_default_and_meaning():

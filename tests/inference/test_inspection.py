@@ -393,7 +393,7 @@ def test_a_file_that_is_also_of_another_format_is_refused_under_that_name(file, 
         ):
             inspect_model(other, tmp_path / "cache")
     for name in ("model.hdf5", "MODEL.H5"):
-        assert inspect_model(Path(shutil.copy(file, tmp_path / name))) == found
+        assert inspect_model(Path(shutil.copy(file, tmp_path / name)), tmp_path / "cache") == found
 
 
 def test_a_folder_is_not_a_model(tmp_path):

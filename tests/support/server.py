@@ -54,10 +54,10 @@ class RunningServer:
             try:
                 if requests.get(self.url + route, timeout=5).status_code == 200:
                     return self
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 pass
-            time.sleep(0.02)
-        raise AssertionError(f"{route} never answered 200: {self.output}")
+            time.sleep(0.05)
+        raise AssertionError(f"{route} never answered 200: {self.output[-2000:]}")
 
     def memory_mb(self, field: str = "VmRSS") -> float:
         """Return the resident memory now, or its peak (VmHWM), in units of 1,000,000 bytes. Linux only."""
