@@ -143,7 +143,7 @@ def test_the_readme_lists_every_setting_with_its_default_and_meaning():
 
 
 def test_the_readme_lists_every_route(client):
-    listed = re.findall(r"`(GET|POST) (/[a-z./]*)`", README.partition("## Routes")[2].partition("##")[0])
+    listed = re.findall(r"`(GET|POST) (/[a-z./-]*)`", README.partition("## Routes")[2].partition("##")[0])
     rules = [rule for rule in client.application.url_map.iter_rules() if not rule.rule.startswith("/static")]
     assert sorted(listed) == sorted((min(rule.methods & {"GET", "POST"}), rule.rule) for rule in rules)
 
