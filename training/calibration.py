@@ -1,86 +1,101 @@
-"""Makes probabilities mean what they say, and chooses the confidence from which an image counts as recognised.
+"""Makes probabilities mean what they state, and chooses the confidence from which a film counts as recognised.
 
-Both are fitted on outputs for images that the network was not trained on.
+Everything here is fitted on scores for films that the network was not trained on.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
-from training.manifest import CLASS_NAMES, Entry, take
+from training.manifest import CLASS_NAMES, Entry
 from training.metrics import Bools, Floats, group_parts
+
+PRIOR: Final = {"fisura": 0.07, "fractura": 0.26, "none": 0.67}  # of films of limb bones
+IN_SCOPE: Final = 0.9  # prior of a film's showing a limb bone at all
 
 THRESHOLDS: Final = np.round(np.arange(0.05, 0.996, 0.005), 3)
 MAX_NORMALS_ACCEPTED: Final = 0.07
 MAX_OTHERS_ACCEPTED: Final = 0.08
+MAX_UNSEEN_NORMALS_ACCEPTED: Final = 0.30
 BOUND: Final = 0.90  # one-sided confidence of the bound that must stay below those
 
-_MIN_STRATUM: Final = 30  # a source with fewer normals than this cannot bound its own rate
-_CLIP: Final = 1e-6
+_MIN_NORMALS: Final = 30  # a source with fewer cannot bound its own rate
+_MIN_KIND: Final = 15  # a source with fewer of either kind does not fit a line
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What networks give for films that they were not trained on, (n,) each; nan where no network judged the film.
+
+    `known`, `type` and `scope` are scores, higher for a fracture, for fisura among fractures, for a limb bone;
+    `familiarity` is a share, 0 to 1.
+    """
+
+    known: Floats
+    type: Floats
+    scope: Floats
+    familiarity: Floats
+
+    @property
+    def judged(self) -> Bools:
+        """Return which films were judged. (n,)."""
+        return np.isfinite(self.known)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Log-odds times a scale plus a bias: Platt's scaling (Platt 1999)."""
+    """A score times a scale plus a bias gives log-odds: Platt's scaling (Platt 1999)."""
 
     scale: float
     bias: float
 
-    def apply(self, log_odds: Floats) -> Floats:
-        """Return the calibrated log-odds. (n,)."""
-        return np.asarray(log_odds * self.scale + self.bias, np.float64)
+    def apply(self, score: Floats) -> Floats:
+        """Return the probability. (n,)."""
+        return sigmoid(score * self.scale + self.bias)
+
+
+ALL_IN_SCOPE: Final = Line(0.0, 60.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One line for fractured or not, one for fisura or fractura."""
+    """One line each for limb bone or not, for fractured or not, and for fisura or fractura."""
 
+    scope: Line
     known: Line
     type: Line
 
-    def apply(self, probabilities: NDArray[np.floating]) -> Floats:
-        """Return calibrated probabilities of the network's own, (n, 3) both."""
-        lines = zip((self.known, self.type), log_odds(probabilities), strict=True)
-        known, kind = (_sigmoid(line.apply(x)) for line, x in lines)
-        return np.stack([known * kind, known * (1 - kind), 1 - known], axis=1)
+    def apply(self, scores: Scores) -> Floats:
+        """Return the probabilities of fisura, fractura and none: (n, 3)."""
+        fractured = self.scope.apply(scores.scope) * self.known.apply(scores.known)
+        fisura = self.type.apply(scores.type)
+        return np.stack([fractured * fisura, fractured * (1 - fisura), 1 - fractured], axis=1)
 
 
-def log_odds(probabilities: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """Return the log-odds of fractured against not, and of fisura against fractura, of (..., 3): (...) each."""
-    fisura, fractura, none = np.moveaxis(np.clip(probabilities.astype(np.float64), _CLIP, 1), -1, 0)
-    return np.log((fisura + fractura) / none), np.log(fisura / fractura)
+def fit_calibration(scores: Scores, entries: Sequence[Entry]) -> Calibration:
+    """Fit the three lines by maximum likelihood, every source weighing alike and both kinds as in the prior.
 
-
-def fit_calibration(probabilities: NDArray[np.floating], entries: Sequence[Entry]) -> Calibration:
-    """Fit both lines by maximum likelihood to the networks' probabilities, (n, 3).
-
-    Untyped fractures are left out: the prior is that of the rest.
+    A source takes part in a line if it holds enough of both kinds; for the scope, all sources together count as one.
+    Where no film is `other`, every film is in scope. Raise ValueError where a kind is missing.
     """
-    typed = np.array([entry.is_typed for entry in entries])
-    untyped = np.array([entry.label == "fracture_untyped" for entry in entries])
-    fisura = np.array([entry.label == CLASS_NAMES[0] for entry in entries])
-    known, kind = log_odds(probabilities)
-    return Calibration(_fit_line(known[~untyped], typed[~untyped]), _fit_line(kind[typed], fisura[typed]))
+    sources = np.array([entry.source for entry in entries])
+    labels = np.array([entry.label for entry in entries])
+    bone, fisura, typed = labels != "other", labels == CLASS_NAMES[0], np.isin(labels, CLASS_NAMES)
+    fractured = bone & (labels != "normal")
+    known_prior = 1 - PRIOR["none"]
 
+    def fit(score: Floats, positive: Bools, among: Bools, prior: float) -> Line:
+        return _fit_line(score[among], positive[among], _weigh_sources(sources[among], positive[among], prior))
 
-def cross_calibrate(
-    probabilities: NDArray[np.floating], entries: Sequence[Entry], damaged: NDArray[np.floating] | None = None
-) -> Floats:
-    """Calibrate each fold's outputs, (n, 3), by the lines that the other folds' outputs give. (n, 3).
-
-    With `damaged`, those outputs are calibrated by the lines of the undamaged ones.
-    """
-    folds = np.array([entry.fold for entry in entries])
-    judged = probabilities if damaged is None else damaged
-    calibrated = np.empty((len(entries), 3), np.float64)
-    for fold in np.unique(folds):
-        others = np.flatnonzero(folds != fold)
-        calibration = fit_calibration(probabilities[others], take(entries, others))
-        calibrated[folds == fold] = calibration.apply(judged[folds == fold])
-    return calibrated
+    return Calibration(
+        _fit_scope_line(scores.scope, bone),
+        fit(scores.known, fractured, bone, known_prior),
+        fit(scores.type, fisura, typed, PRIOR["fisura"] / known_prior),
+    )
 
 
 def confidence(probabilities: NDArray[np.floating]) -> Floats:
@@ -88,37 +103,83 @@ def confidence(probabilities: NDArray[np.floating]) -> Floats:
     return np.asarray(probabilities[:, : len(CLASS_NAMES)].max(axis=1), np.float64)
 
 
-def choose_threshold(scores: Floats, entries: Sequence[Entry]) -> float:
-    """Choose the smallest threshold that accepts few enough of what is no fracture; the highest where none does.
+def shift(probabilities: Floats, prevalence: dict[str, float]) -> Floats:
+    """Shift probabilities, (n, 3), from the prior to another prevalence, as the service does (Saerens et al. 2002)."""
+    shifted = probabilities * [prevalence[name] / PRIOR[name] for name in PRIOR]
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
-    In each source of normal bones by itself, the one-sided 90 % group-bootstrap bound of those accepted is at most
-    7 %; of `other` that is no photograph, at most 8 %.
+
+@dataclass(frozen=True)
+class Stratum:
+    """Films that must not be accepted, by their confidence and groups, and the share of them that may be."""
+
+    scores: Floats
+    groups: Sequence[str]
+    limit: float
+
+
+def strata(scores: Floats, entries: Sequence[Entry], *, left_out: bool) -> list[Stratum]:
+    """List the normal films of each source, and of films judged in folds `other` that is not a photograph."""
+    limit = MAX_UNSEEN_NORMALS_ACCEPTED if left_out else MAX_NORMALS_ACCEPTED
+    labels = np.array([entry.label for entry in entries])
+    sources = np.array([entry.source for entry in entries])
+    chosen = [((labels == "normal") & (sources == source), limit) for source in np.unique(sources)]
+    if not left_out:
+        photographs = np.array([entry.is_photograph for entry in entries], bool)
+        chosen.append(((labels == "other") & ~photographs, MAX_OTHERS_ACCEPTED))
+    return [
+        Stratum(scores[mask], [entries[row].group for row in np.flatnonzero(mask).tolist()], limit)
+        for mask, limit in chosen
+        if mask.sum() >= _MIN_NORMALS
+    ]
+
+
+def choose_threshold(parts: Sequence[Stratum]) -> float:
+    """Choose the smallest threshold that keeps every stratum's bound within its limit; the highest where none does.
+
+    The bound of the share accepted is a one-sided 90 % bootstrap bound over groups.
     """
     fits = np.ones(len(THRESHOLDS), bool)
-    for rows, limit in _strata(entries):
-        fits &= _acceptance_bound(scores[rows], [entries[row].group for row in rows]) <= limit
+    for part in parts:
+        fits &= _acceptance_bound(part.scores, part.groups) <= part.limit
     return float(THRESHOLDS[fits.argmax()] if fits.any() else THRESHOLDS[-1])
 
 
-def prior(entries: Sequence[Entry]) -> dict[str, float]:
-    """Return the shares of fisura, fractura and none for which confidence is calibrated."""
-    counted = [entry for entry in entries if entry.label != "fracture_untyped"]
-    shares = {name: sum(entry.label == name for entry in counted) / len(counted) for name in CLASS_NAMES}
-    return {**shares, "none": 1 - sum(shares.values())}
+def sigmoid(x: Floats) -> Floats:
+    """Return 1 / (1 + exp(-x))."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float64)
 
 
-def _strata(entries: Sequence[Entry]) -> list[tuple[NDArray[np.intp], float]]:
-    sources = sorted({entry.source for entry in entries if entry.label == "normal"})
-    normals = [_rows(entries, "normal", source) for source in sources]
-    others = np.array(
-        [row for row, entry in enumerate(entries) if entry.label == "other" and not entry.is_photograph], int
-    )
-    strata = [(rows, MAX_NORMALS_ACCEPTED) for rows in normals] + [(others, MAX_OTHERS_ACCEPTED)]
-    return [(rows, limit) for rows, limit in strata if len(rows) >= _MIN_STRATUM]
+def _weigh_sources(sources: NDArray[np.str_], positive: Bools, prior: float) -> Floats:
+    """Weigh films so that each source adds up to 1, its positives to the prior; 0 in a source with too few of a kind.
+
+    Where every source has too few, all films count as one source.
+    """
+    weights = np.zeros(len(sources))
+    for source in np.unique(sources):
+        inside = sources == source
+        kinds = (inside & positive, prior), (inside & ~positive, 1 - prior)
+        if min(kind.sum() for kind, _ in kinds) >= _MIN_KIND:
+            for kind, total in kinds:
+                weights[kind] = total / kind.sum()
+    if weights.any():
+        return weights
+    alike = np.where(positive, prior / max(1, positive.sum()), (1 - prior) / max(1, (~positive).sum()))
+    return np.asarray(alike, np.float64)
 
 
-def _rows(entries: Sequence[Entry], label: Literal["normal"], source: str) -> NDArray[np.intp]:
-    return np.array([row for row, entry in enumerate(entries) if (entry.label, entry.source) == (label, source)], int)
+def _fit_scope_line(score: Floats, bone: Bools) -> Line:
+    if bone.all():
+        return ALL_IN_SCOPE
+    return _fit_line(score, bone, _weigh_sources(np.full(len(bone), ""), bone, IN_SCOPE))
+
+
+def _fit_line(score: Floats, positive: Bools, weights: Floats) -> Line:
+    counted = weights > 0
+    if len(np.unique(positive[counted])) < 2:
+        raise ValueError("a calibration needs films of both kinds: fractured and normal, fisura and fractura")
+    model = LogisticRegression(C=np.inf).fit(score[counted, None], positive[counted], weights[counted] * counted.sum())
+    return Line(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
 def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000) -> Floats:
@@ -129,31 +190,3 @@ def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000
     draws = np.random.default_rng(0).multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=repeats)
     shares = (draws @ accepted) / (draws @ sizes)[:, None]
     return np.asarray(np.quantile(shares, BOUND, axis=0), np.float64)
-
-
-def _fit_line(x: Floats, positive: Bools, steps: int = 50, ridge: float = 1e-3) -> Line:
-    """Fit P(positive) = sigmoid(scale * x + bias).
-
-    Newton's method, with halved steps where a whole one overshoots; the ridge only keeps the lines of separable data
-    finite.
-    """
-    design = np.stack([x, np.ones_like(x)], axis=1)
-    line = np.zeros(2)
-    for _ in range(steps):
-        p = _sigmoid(design @ line)
-        gradient = design.T @ (p - positive) + ridge * line
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        while _line_loss(design, positive, line - step, ridge) > _line_loss(design, positive, line, ridge) + 1e-9:
-            step = step / 2
-        line = line - step
-    return Line(*line.tolist())
-
-
-def _line_loss(design: Floats, positive: Bools, line: Floats, ridge: float) -> float:
-    signs = np.where(positive, -1.0, 1.0)
-    return float(np.logaddexp(0, signs * (design @ line)).sum() + ridge * (line @ line) / 2)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float64)

@@ -1,4 +1,4 @@
-"""The data set as its manifest states it: which images, what they show, who says so, and which may share a patient."""
+"""The data set as its manifest states it: films, what they show, who labelled them, which may share a patient."""
 
 import argparse
 import csv
@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 Label = Literal["fisura", "fractura", "fracture_untyped", "normal", "other"]
 CLASS_NAMES: Final = ("fisura", "fractura")
 LABELS: Final = ("fisura", "fractura", "fracture_untyped", "normal", "other")
-SECONDARY_NOISE: Final = 0.1  # chance that a type read off by no expert is the wrong one; an assumption
-SECONDARY_WEIGHT: Final = 0.5
 
 
 class ManifestError(Exception):
-    """A manifest that is missing, or a row of it that makes no sense."""
+    """A manifest that is missing, or a row of it that is not valid."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A radiologist's box: centre and size as shares, 0 to 1, of the whole image."""
+    """A radiologist's box: centre and size as fractions, 0 to 1, of the whole film."""
 
     x: float
     y: float
@@ -51,17 +49,17 @@ class Entry:
 
     @property
     def is_typed(self) -> bool:
-        """Say whether it is known which of the two classes the image shows."""
+        """Return whether it is known which of the two classes the film shows."""
         return self.label in CLASS_NAMES
 
     @property
     def is_fractured(self) -> bool:
-        """Say whether the image shows either class, be its type known or not."""
+        """Return whether the film shows either class, whether or not its type is known."""
         return self.is_typed or self.label == "fracture_untyped"
 
     @property
     def is_photograph(self) -> bool:
-        """Say whether the image is no medical one: a photograph, a texture, a document."""
+        """Return whether the image is not a medical one: a photograph, a texture, a document."""
         return self.label == "other" and self.original_label.startswith("photo")
 
 
@@ -92,30 +90,6 @@ def digest_manifest(data_dir: Path) -> str:
 def take(entries: Sequence[Entry], rows: NDArray[np.intp]) -> list[Entry]:
     """Return the entries of these rows."""
     return [entries[row] for row in rows.tolist()]
-
-
-def likelihoods(entries: Sequence[Entry]) -> NDArray[np.float32]:
-    """Return P(the label that is written | what the image really shows) for fisura, fractura, none: (n, 3).
-
-    Training maximises the sum of this times the network's probabilities, so that an untyped fracture counts as either
-    type and a type that no expert gave may be wrong (forward correction: Patrini et al. 2017, arXiv 1609.03683).
-    """
-    return np.array([_likelihood(entry) for entry in entries], np.float32)
-
-
-def weights(entries: Sequence[Entry]) -> NDArray[np.float32]:
-    """Return how much each image counts in training: 1, or less for a bone whose label is a noisier one. (n,)."""
-    noisy = [entry.tier == "secondary" and entry.label != "other" for entry in entries]
-    return np.where(noisy, SECONDARY_WEIGHT, 1.0).astype(np.float32)
-
-
-def _likelihood(entry: Entry) -> list[float]:
-    if entry.label == "fracture_untyped":
-        return [1.0, 1.0, 0.0]
-    if not entry.is_typed:
-        return [0.0, 0.0, 1.0]
-    noise = SECONDARY_NOISE if entry.tier == "secondary" else 0.0
-    return [1 - noise, noise, 0.0] if entry.label == "fisura" else [noise, 1 - noise, 0.0]
 
 
 def _to_entry(row: dict[str, str], data_dir: Path) -> Entry:
