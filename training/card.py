@@ -7,159 +7,176 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+import numpy as np
+
 from training.calibration import (
     MAX_NORMALS_ACCEPTED,
     MAX_OTHERS_ACCEPTED,
-    choose_threshold,
-    confidence,
-    fit_calibration,
-    prior,
+    MAX_UNSEEN_NORMALS_ACCEPTED,
+    PRIOR,
 )
-from training.figures import Figure, Judge
+from training.conformal import COVERAGE
+from training.figures import COLUMNS, Column, Figure, Judge
 from training.manifest import LABELS, Entry
-from training.pictures import confusion
+from training.metrics import Estimate
+from training.outcome import Run, evidence_scale, fit
 from training.recipe import Recipe
+from training.splits import plan_left_out
 
 _TEMPLATE: Final = Path(__file__).with_name("card_template.md")
+_SENTENCES: Final = {
+    "fractured_accepted_mean": "Of 100 films with a fracture it answers {part} with a class; the rest it misses.",
+    "normal_rejected_mean": "Of 100 films without one it answers {rest} with a class all the same: false alarms.",
+    "fracture_auc_mean": (
+        "Of a film with a fracture and one without, it scores the former higher in {part} of 100 pairs (50 is chance)."
+    ),
+    "type_auc_mean": "Of a fisura and a fractura, it tells which is which in {part} of 100 pairs (50 is chance).",
+    "overconfident_mean": "Of 100 films without a fracture, {part} get a probability of one above 90 %.",
+}
+_NOT_MEASURED: Final = "Not measured for this network."
 
 
 @dataclass(frozen=True)
 class Sections:
     """The figures, by the section of the card they stand in."""
 
-    headline: Sequence[Figure]
+    first: Sequence[Figure]
     calibration: Sequence[Figure]
-    heatmap: Sequence[Figure]
-    robustness: Sequence[Figure]
-    transfer: Sequence[Figure]
+    regions: Sequence[Figure]
+    damages: Sequence[Figure]
     parts: Sequence[Figure]
 
 
-def render_card(judge: Judge, sections: Sections, recipe: Recipe, split: str, data_version: str) -> str:
-    """Return the model card, Markdown; `split` is the one whose heads the file ships."""
+def render_card(judge: Judge, run: Run, sections: Sections, recipe: Recipe, data_version: str) -> str:
+    """Return the model card, Markdown."""
     facts = {
         **_facts(judge, recipe, data_version),
-        "learned_from": _learned_from(split),
-        **_tables(sections),
-        "failures": _failures(judge, sections),
+        **_fitted(judge, run),
+        **{name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__},
+        "in_words": "\n".join(f"- {line}" for line in describe(sections.first)) or _NOT_MEASURED,
+        "missed": "\n".join(f"- {line}" for line in list_missed([*sections.first, *sections.regions])) or "None.",
     }
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(facts)
 
 
-def file_threshold(judge: Judge) -> float:
-    """Return the threshold that the file states: chosen on all folds' answers."""
-    calibration = fit_calibration(judge.outcome.raw, judge.entries)
-    return choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-
-
 def table(figures: Iterable[Figure]) -> str:
-    """Lay figures out as a table: value, interval, counts, aim."""
+    """Lay figures out as a table: value, interval, n of films and groups, and the aim, by column."""
     figures = list(figures)
-    if not figures:
-        return "Not measured for this network."
+    columns = [column for column in COLUMNS if any(column in figure.estimates for figure in figures)]
+    if not columns:
+        return _NOT_MEASURED
     lines = [
-        "| figure | split | value | 95 % interval | images | groups | aim |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| figure | {' | '.join(COLUMNS[column] for column in columns)} |",
+        "| --- " * (len(columns) + 1) + "|",
     ]
-    return "\n".join([*lines, *(_line(figure) for figure in figures)])
+    for figure in figures:
+        cells = (_cell(figure, column) for column in columns)
+        lines.append(f"| {figure.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _line(figure: Figure) -> str:
-    estimate = figure.estimate
-    cells = [figure.name, figure.split, f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"]
-    return "| " + " | ".join([*cells, f"{estimate.images:,}", f"{estimate.groups:,}", _aim(figure)]) + " |"
+def describe(figures: Sequence[Figure]) -> Iterator[str]:
+    """Yield what the network does on a hospital that it never saw, in words, from the means over sources left out."""
+    found = {figure.key: figure.estimates["left_out"] for figure in figures if "left_out" in figure.estimates}
+    for key, sentence in _SENTENCES.items():
+        if key in found:
+            part = round(100 * found[key].value)
+            yield sentence.format(part=part, rest=100 - part) + f" ({_interval(found[key])}, n {found[key].images:,})"
 
 
-def _aim(figure: Figure) -> str:
-    if figure.aim is None:
-        return ""
-    return f"{'≤' if figure.at_most else '≥'} {figure.aim:.2f}, {'met' if figure.is_met else 'missed'}"
+def list_missed(figures: Iterable[Figure]) -> Iterator[str]:
+    """Yield the aims that were missed."""
+    for figure in figures:
+        for column, aim in figure.aims.items():
+            estimate = figure.estimates.get(column)
+            if estimate and not aim.is_met(estimate):
+                sign = "at most" if aim.at_most else "at least"
+                yield f"{figure.name}, {COLUMNS[column]}: {estimate.value:.3f}, aim {sign} {aim.value:.2f}."
 
 
-def _tables(sections: Sections) -> Mapping[str, str]:
-    return {name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__}
+def _cell(figure: Figure, column: Column) -> str:
+    estimate, aim = figure.estimates.get(column), figure.aims.get(column)
+    if estimate is None:
+        return "–"
+    text = f"**{estimate.value:.3f}** ({_interval(estimate)}; n {estimate.images:,} / {estimate.groups:,})"
+    if aim is None:
+        return text
+    met = "met" if aim.is_met(estimate) else "missed"
+    return f"{text}, aim {'≤' if aim.at_most else '≥'} {aim.value:.2f} {met}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]:
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in prior(judge.entries).items())
-    thresholds = sorted(set(judge.outcome.thresholds.tolist()))
     bones = [entry for entry in judge.entries if entry.label != "other"]
     return {
         "architecture": recipe.description,
-        "threshold": f"{file_threshold(judge):.3f}",
+        "recipe": _recipe(recipe),
         "data_size": f"{len(judge.entries):,} images in {len(set(judge.groups)):,} groups",
         "data_version": data_version,
         "data_table": _data_table(judge.entries),
+        "sources": str(len(set(judge.sources.tolist()))),
         "folds": str(len({entry.fold for entry in judge.entries})),
-        "prior": shares,
+        "judged": _judged(judge),
+        "left_out_splits": _left_out(judge.entries),
+        "prior": ", ".join(f"{name} {share:.0%}" for name, share in PRIOR.items()),
         "normals_limit": f"{MAX_NORMALS_ACCEPTED:.0%}",
         "others_limit": f"{MAX_OTHERS_ACCEPTED:.0%}",
-        "fold_thresholds": ", ".join(f"{threshold:.3f}" for threshold in thresholds),
+        "unseen_limit": f"{MAX_UNSEEN_NORMALS_ACCEPTED:.0%}",
+        "coverage": f"{COVERAGE:.0%}",
         "body_unknown": f"{sum(not entry.body_part for entry in bones):,}",
         "heatmap_picture": "![Heat maps](docs/images/heatmaps.png)" if any(entry.boxes for entry in bones) else "",
-        "recipe": _recipe(recipe),
     }
 
 
-def _learned_from(split: str) -> str:
-    if split == "all":
-        return "all images; what is measured is the networks of the folds, which learned by the same recipe from less"
-    held = split.removeprefix("fold_")
-    return f"all images but those of fold {held}, and is one of the networks measured here"
+def _fitted(judge: Judge, run: Run) -> Mapping[str, str]:
+    fitted = fit(run, judge.entries, np.ones(len(judge.entries), bool))
+    low, high = evidence_scale(run, judge.entries)
+    thresholds = {
+        column: ", ".join(f"{value:.3f}" for value in np.unique(answers.thresholds[answers.judged]))
+        for column, answers in judge.answers.items()
+    }
+    return {
+        "threshold": f"{fitted.threshold:.3f}",
+        "fold_thresholds": thresholds["folds"],
+        "left_out_thresholds": thresholds.get("left_out", "none"),
+        "quantiles": ", ".join(f"{name} {value:.3f}" for name, value in fitted.quantiles.items()),
+        "evidence_scale": f"{low:g} to {high:g}",
+    }
+
+
+def _judged(judge: Judge) -> str:
+    counts = {column: int(answers.judged.sum()) for column, answers in judge.answers.items()}
+    columns: tuple[Column, ...] = ("left_out", "folds")
+    shown = (f"{counts.get(column, 0):,} images, {COLUMNS[column]}" for column in columns)
+    return f"Judged here: {'; '.join(shown)}; of {len(judge.entries):,}."
+
+
+def _left_out(entries: Sequence[Entry]) -> str:
+    plan = plan_left_out(entries)
+    if not plan:
+        return "This manifest holds too few sources: none could be left out."
+    return "\n".join(f"- without {', '.join(sources)}" for sources in plan.values())
 
 
 def _data_table(entries: Sequence[Entry]) -> str:
-    counts = Counter((entry.dataset, entry.licence, entry.label) for entry in entries)
-    lines = ["| data set | licence | " + " | ".join(LABELS) + " |", "| --- " * (len(LABELS) + 2) + "|"]
-    for dataset, licence in sorted({(entry.dataset, entry.licence) for entry in entries}):
-        numbers = (f"{counts[dataset, licence, label] or ''}" for label in LABELS)
-        lines.append(f"| {dataset} | {licence} | " + " | ".join(numbers) + " |")
+    counts = Counter((entry.source, entry.dataset, entry.licence, entry.label) for entry in entries)
+    lines = ["| source | data set | licence | " + " | ".join(LABELS) + " |", "| --- " * (len(LABELS) + 3) + "|"]
+    for source, dataset, licence in sorted({(entry.source, entry.dataset, entry.licence) for entry in entries}):
+        numbers = (f"{counts[source, dataset, licence, label] or ''}" for label in LABELS)
+        lines.append(f"| {source} | {dataset} | {licence} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
 
 
 def _recipe(recipe: Recipe) -> str:
-    size = f"{recipe.size[0]} x {recipe.size[1]} px, grey, letterboxed"
-    views = f"{recipe.random_views} random views and the plain and mirrored ones of each image"
-    trained = f"trained is everything after the layer `{recipe.trunk_end}`"
-    rate = f"AdamW, learning rate {recipe.learning_rate:g} with cosine decay, weight decay {recipe.weight_decay:g}"
-    length = f"{recipe.epochs} epochs of batches of {recipe.batch}"
-    return f"Recipe `{recipe.name}`: {size}; {views}; {trained}; {rate}; {length}."
-
-
-def _failures(judge: Judge, sections: Sections) -> str:
-    answers = dict(confusion(judge))
-    lines = [_missed(name, answers[name]) for name in ("fisura", "fractura", "fracture_untyped")]
-    lines += [_alarms(name, answers[name]) for name in ("normal", "other, medical", "other, photograph")]
-    lines += [_mistaken(*answers["fisura"]), *_worst_damage(sections.robustness), *_unseen(sections.transfer)]
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _missed(name: str, counts: tuple[int, int, int]) -> str:
-    share = counts[2] / max(1, sum(counts))
-    return f"Of {sum(counts)} {name}, {counts[2]} ({share:.0%}) are answered with none of the classes."
-
-
-def _alarms(name: str, counts: tuple[int, int, int]) -> str:
-    fisura, fractura, _ = counts
-    share = (fisura + fractura) / max(1, sum(counts))
-    images = f"Of {sum(counts)} {name} images, {fisura + fractura} ({share:.1%})"
-    return f"{images} are called fisura ({fisura}) or fractura ({fractura})."
-
-
-def _mistaken(fisura: int, fractura: int, _: int) -> str:
-    return f"Of {fisura + fractura} accepted fisura, {fractura} are called fractura."
-
-
-def _worst_damage(figures: Sequence[Figure]) -> Iterator[str]:
-    for figure in sorted(figures, key=lambda figure: -figure.estimate.value)[:3]:
-        yield f"Damage that costs most: {figure.name} {figure.estimate.value:.3f}."
-
-
-def _unseen(figures: Sequence[Figure]) -> Iterator[str]:
-    for figure in figures:
-        value = figure.estimate.value
-        if figure.key == "transfer_mean":
-            yield f"On sources that training never saw the type's AUC is {value:.3f} on average."
-        if figure.key.startswith("left_out_") and not figure.is_met:
-            source = figure.key.removeprefix("left_out_")
-            yield f"Of `other` from {source} a network that never saw any of it takes {1 - value:.0%} for fractures."
+    phases = "; ".join(
+        f"{phase.name}: {phase.epochs} epochs of {phase.steps_per_epoch} steps, learning rate {phase.learning_rate:g}, "
+        f"{phase.patches} parts of films, {phase.pairs} pairs and {phase.typed} typed films a step"
+        for phase in recipe.phases
+    )
+    optimizer = (
+        f"AdamW with cosine decay and weight decay {recipe.weight_decay:g}; a running mean of the weights is kept"
+    )
+    return f"Recipe `{recipe.name}`: {recipe.side} x {recipe.side} px, grey, letterboxed. {phases}. {optimizer}."

@@ -1,288 +1,420 @@
-"""Every figure of the model card, computed from the out-of-fold answers."""
+"""Every figure of the model card: the same measure for sources left out, for folds, and for the network before."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import choose_threshold, confidence, cross_calibrate, fit_calibration, log_odds
-from training.heatmap import centre_hits, peak_hits
+from training.calibration import PRIOR, shift
+from training.conformal import true_classes
+from training.heatmap import centre_hits, drawn_share, hit_boxes, peak_hits
 from training.manifest import Entry
 from training.metrics import (
     Bools,
     Estimate,
     Floats,
+    Metric,
     auc,
-    balanced_accuracy,
     bootstrap,
     calibration_error,
     excess_calibration_error,
     share,
 )
-from training.outcome import Outcome, load_raw, load_split
-from training.splits import Rows, plan_left_out
-from training.views import DAMAGES, PLAIN
+from training.outcome import Answers, Run, load_split
+from training.splits import Rows
+from training.views import DAMAGES
 
-FOLDS = "out of fold"
-_MIN_IMAGES = 10  # a part with fewer of a kind gets no figure
+Column = Literal["left_out", "folds", "left_out_before", "folds_before"]
+COLUMNS: Final[Mapping[Column, str]] = {
+    "left_out": "source left out",
+    "left_out_before": "before",
+    "folds": "folds",
+    "folds_before": "before",
+}
+OVERCONFIDENT: Final = 0.9
+BALANCED_CUT: Final = float(np.log(PRIOR["fisura"] / PRIOR["fractura"]))
+
+_MIN_FILMS: Final = 10  # a part with fewer of a kind gets no figure
+_CLINICS: Final = ("multan_wrist", "fracatlas", "eeeh_lowerleg")  # in the order of the card; others follow
+
+Measure = Callable[[Answers], Metric]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the project set itself: a figure of at least, or at most, this."""
+
+    value: float
+    at_most: bool = False
+
+    def is_met(self, estimate: Estimate) -> bool:
+        """Return whether the figure itself, not its interval, reaches the aim."""
+        return estimate.value <= self.value if self.at_most else estimate.value >= self.value
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the card. `aim` is what the project set itself, at least or, with `at_most`, at most."""
+    """One line of the card: estimates by column; a column without one was not measured."""
 
     key: str
     name: str
-    split: str
-    estimate: Estimate
-    aim: float | None = None
-    at_most: bool = False
+    estimates: Mapping[Column, Estimate]
 
     @property
-    def is_met(self) -> bool:
-        """Say whether the figure itself, not its interval, reaches the aim."""
-        if self.aim is None:
-            return False
-        return self.estimate.value <= self.aim if self.at_most else self.estimate.value >= self.aim
+    def aims(self) -> Mapping[Column, Aim]:
+        """Return what the project set itself, by column."""
+        if self.key.startswith("lost_"):
+            return {"folds": Aim(0.05 if self.key.endswith("half_resolution") else 0.02, at_most=True)}
+        return AIMS.get(self.key, {})
+
+
+AIMS: Final[Mapping[str, Mapping[Column, Aim]]] = {
+    "fracture_auc_multan_wrist": {"left_out": Aim(0.72)},
+    "fracture_auc_fracatlas": {"left_out": Aim(0.72), "folds": Aim(0.87)},
+    "fracture_auc_eeeh_lowerleg": {"left_out": Aim(0.80)},
+    "normal_rejected_multan_wrist": {"left_out": Aim(0.70)},
+    "normal_rejected_fracatlas": {"left_out": Aim(0.70), "folds": Aim(0.93)},
+    "fractured_accepted_multan_wrist": {"left_out": Aim(0.50)},
+    "fractured_accepted_fracatlas": {"left_out": Aim(0.50), "folds": Aim(0.60)},
+    "overconfident_multan_wrist": {"left_out": Aim(0.05, at_most=True)},
+    "overconfident_fracatlas": {"left_out": Aim(0.05, at_most=True)},
+    "overconfident_eeeh_lowerleg": {"left_out": Aim(0.05, at_most=True)},
+    "ece_confidence_multan_wrist": {"left_out": Aim(0.10, at_most=True)},
+    "ece_fractured_multan_wrist": {"left_out": Aim(0.10, at_most=True)},
+    "ece_confidence_shifted_multan_wrist": {"left_out": Aim(0.10, at_most=True)},
+    "ece_fractured_shifted_multan_wrist": {"left_out": Aim(0.10, at_most=True)},
+    "type_auc_mean": {"left_out": Aim(0.80)},
+    "type_auc": {"folds": Aim(0.87)},
+    "fisura_right_balanced": {"folds": Aim(0.70)},
+    "fractura_right_balanced": {"folds": Aim(0.90)},
+    "other_rejected_imagenet_samples": {"left_out": Aim(0.95)},
+    "peak_at_box_fracatlas": {"folds": Aim(0.65)},
+    "spot_for_each_box_fracatlas": {"folds": Aim(0.50)},
+    "coverage_fisura": {"left_out": Aim(0.85), "folds": Aim(0.87)},
+    "coverage_fractura": {"left_out": Aim(0.85), "folds": Aim(0.87)},
+    "coverage_none": {"left_out": Aim(0.85), "folds": Aim(0.87)},
+}
 
 
 class Judge:
-    """Holds what all figures are made of: labels and out-of-fold answers, one row per image."""
+    """Holds what all figures are made of: what the films show, one row each, and the answers by column."""
 
-    def __init__(self, entries: Sequence[Entry], outcome: Outcome, scores: Path) -> None:
-        self.entries, self.outcome, self.scores = entries, outcome, scores
+    def __init__(self, entries: Sequence[Entry], answers: Mapping[Column, Answers]) -> None:
+        self.entries, self.answers = entries, answers
         self.labels = np.array([entry.label for entry in entries])
         self.sources = np.array([entry.source for entry in entries])
-        self.core = np.array([entry.tier == "core" for entry in entries])
-        self.typed = np.array([entry.is_typed for entry in entries])
-        self.fractured = np.array([entry.is_fractured for entry in entries])
-        self.normal = self.labels == "normal"
-        self.other = self.labels == "other"
-        self.medical = np.array([entry.label == "other" and not entry.is_photograph for entry in entries])
+        self.typed = np.array([entry.is_typed for entry in entries], bool)
+        self.fractured = np.array([entry.is_fractured for entry in entries], bool)
+        self.normal, self.other = self.labels == "normal", self.labels == "other"
+        self.bone = ~self.other
+        self.medical = self.other & ~np.array([entry.is_photograph for entry in entries], bool)
         self.fisura = self.labels == "fisura"
-        self.fractura = self.labels == "fractura"
-        self.known, self.kind = log_odds(outcome.probabilities)
+        self.certain = self.typed | ~self.fractured  # whether it is known which answer would be right
         self.groups = [entry.group for entry in entries]
 
     @property
-    def right(self) -> Bools:
-        """Say where the likelier known class is the true one. (n,)."""
-        right: Bools = np.where(self.kind > 0, self.fisura, self.fractura)
-        return right
+    def clinics(self) -> list[str]:
+        """List the sources that hold enough fractured and normal films to be judged by themselves."""
+        names = [*_CLINICS, *sorted(set(self.sources.tolist()) - set(_CLINICS))]
+        return [name for name in names if self._are_enough(self.fractured, self.normal, within=self.sources == name)]
 
-    def estimate(self, metric: Callable[[Rows], float], chosen: Bools) -> Estimate:
-        """Compute a metric of rows, with its interval, over the chosen images."""
+    def compare(self, key: str, name: str, measure: Measure, chosen: Bools) -> Figure:
+        """Compute one measure in every column, over the chosen films that were judged there."""
+        estimates: dict[Column, Estimate] = {}
+        for column, answers in self.answers.items():
+            rows = chosen & answers.judged
+            if rows.any():
+                estimate = bootstrap(measure(answers), np.flatnonzero(rows), self.groups)
+                estimates |= {column: estimate} if np.isfinite(estimate.value) else {}
+        return Figure(key, name, estimates)
+
+    def estimate(self, metric: Metric, chosen: Bools) -> Estimate:
+        """Compute a metric of rows, with its interval, over the chosen films."""
         return bootstrap(metric, np.flatnonzero(chosen), self.groups)
 
-    def share(self, hits: Bools, chosen: Bools) -> Estimate:
-        """Compute the share of hits among the chosen images."""
-        return self.estimate(lambda rows: share(hits[rows]), chosen)
+    def right(self, answers: Answers, cut: float = 0.0) -> Bools:
+        """Return where the class on this side of the cut of log-odds is the true one. (n,)."""
+        return np.asarray(np.where(answers.type > cut, self.fisura, self.labels == "fractura"), np.bool_)
 
-    def type_auc(self, chosen: Bools) -> Estimate:
-        """Compute the AUC of fisura against fractura among the chosen typed images."""
-        return self.estimate(lambda rows: auc(self.kind[rows], self.fisura[rows]), chosen & self.typed)
+    def fracture_auc(self, answers: Answers) -> Metric:
+        """Return the metric: AUC of fractured against normal."""
+        return lambda rows: auc(answers.fractured[rows], self.fractured[rows])
 
-    def fracture_auc(self, chosen: Bools) -> Estimate:
-        """Compute the AUC of fractured against normal among the chosen."""
-        bones = chosen & (self.fractured | self.normal)
-        return self.estimate(lambda rows: auc(self.known[rows], self.fractured[rows]), bones)
+    def type_auc(self, answers: Answers) -> Metric:
+        """Return the metric: AUC of fisura against fractura."""
+        return lambda rows: auc(answers.type[rows], self.fisura[rows])
+
+    def mean(self, measure: Measure, sources: Sequence[str]) -> Measure:
+        """Return the mean of a measure over sources, each weighing alike; over those alone that were judged."""
+
+        def measure_mean(answers: Answers) -> Metric:
+            metric = measure(answers)
+            judged = [name for name in sources if (answers.judged & (self.sources == name)).any()]
+
+            def mean(rows: Rows) -> float:
+                return float(np.mean([metric(rows[self.sources[rows] == name]) for name in judged]))
+
+            return mean
+
+        return measure_mean
+
+    def _are_enough(self, *kinds: Bools, within: Bools, least: int = 30) -> bool:
+        return min(int((kind & within).sum()) for kind in kinds) >= least
+
+    def parts(self) -> Iterator[tuple[str, Bools]]:
+        """Yield the sources, tiers and body parts by name."""
+        for name in sorted(set(self.sources.tolist())):
+            yield f"source {name}", self.sources == name
+        tiers = np.array([entry.tier for entry in self.entries])
+        for name in ("core", "secondary"):
+            yield f"tier {name}", tiers == name
+        bodies = [set(entry.body_part.replace("/", "+").split("+")) - {""} for entry in self.entries]
+        for name in sorted(set().union(*bodies)):
+            yield f"body part {name}", np.array([name in body for body in bodies])
+
+    def has_enough(self, *kinds: Bools) -> bool:
+        """Return whether every kind has enough films to give a figure."""
+        return min(int(kind.sum()) for kind in kinds) >= _MIN_FILMS
 
 
-def headline(judge: Judge) -> Iterator[Figure]:
-    """Yield the rows of the project's own table that need the folds alone."""
-    everything = np.ones(len(judge.entries), bool)
-    fracatlas = judge.sources == "fracatlas"
-    accepted, rejected = judge.outcome.accepted, ~judge.outcome.accepted
-    yield Figure("type_auc", "fisura against fractura, AUC", FOLDS, judge.type_auc(everything), 0.88)
-    yield Figure("type_auc_core", "the same, core labels alone", FOLDS, judge.type_auc(judge.core), 0.88)
-    yield Figure(
-        "balanced_cut", "the same, balanced accuracy at a balanced cut", FOLDS, _balanced(judge, _cuts(judge)), 0.80
-    )
-    argmax = np.zeros(len(judge.entries))
-    yield Figure("balanced_argmax", "the same, at the file's argmax", FOLDS, _balanced(judge, argmax), 0.75)
-    yield Figure(
-        "fracture_auc", "fractured against normal in FracAtlas, AUC", FOLDS, judge.fracture_auc(fracatlas), 0.92
-    )
-    yield Figure("other_rejected", "`other` rejected", FOLDS, judge.share(rejected, judge.other), 0.99)
-    yield Figure("medical_rejected", "of them radiographs, CT, MRI", FOLDS, judge.share(rejected, judge.medical), 0.92)
-    for source in sorted(set(judge.sources[judge.normal])):
-        chosen = judge.normal & (judge.sources == source)
-        yield Figure(
-            f"normal_rejected_{source}", f"normal rejected, {source}", FOLDS, judge.share(rejected, chosen), 0.93
-        )
-    yield Figure("fisura_accepted", "fisura accepted", FOLDS, judge.share(accepted, judge.fisura), 0.50)
-    yield Figure("fractura_accepted", "fractura accepted", FOLDS, judge.share(accepted, judge.fractura), 0.70)
-    chosen = judge.fractured & fracatlas
-    yield Figure("fracatlas_accepted", "fractured accepted, FracAtlas", FOLDS, judge.share(accepted, chosen), 0.50)
-    for label, mask, aim in (("fisura", judge.fisura, 0.70), ("fractura", judge.fractura, 0.95)):
-        right = judge.share(judge.right, mask & accepted)
-        yield Figure(f"{label}_right", f"right class among accepted {label}", FOLDS, right, aim)
+def accepted(answers: Answers) -> Metric:
+    """Return the metric: share answered with a class."""
+    return lambda rows: share(answers.accepted[rows])
+
+
+def rejected(answers: Answers) -> Metric:
+    """Return the metric: share answered with none of the classes."""
+    return lambda rows: share(~answers.accepted[rows])
+
+
+def overconfident(answers: Answers) -> Metric:
+    """Return the metric: share with a probability of being fractured above 90 %."""
+    return lambda rows: share(answers.fractured[rows] > OVERCONFIDENT)
+
+
+def first_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield the rows of the card's first table, in the order of the project's own."""
+    yield from _recognition(judge)
+    yield from _calibration(judge, "multan_wrist")
+    yield from _types(judge)
+    yield from _others(judge)
+    yield from coverage_figures(judge)
 
 
 def calibration_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield the calibration errors of `confidence`; untyped fractures have no truth to compare with."""
-    truth = ~(judge.labels == "fracture_untyped")
-    scores = judge.outcome.confidence
-    for key, name, chosen, aim in (
-        ("ece", "of all", truth, 0.02),
-        ("ece_accepted", "of the accepted", truth & judge.outcome.accepted, 0.04),
-    ):
-        excess = judge.estimate(
-            lambda rows: excess_calibration_error(scores[rows], judge.right[rows], repeats=20), chosen
-        )
-        whole = judge.estimate(lambda rows: calibration_error(scores[rows], judge.right[rows]), chosen)
-        title = f"calibration error of confidence {name}"
-        yield Figure(key, f"{title}, less a perfect model's", FOLDS, excess, aim, at_most=True)
-        yield Figure(f"{key}_whole", f"{title}, as it is", FOLDS, whole)
+    """Yield the calibration errors of each source that can be judged by itself, and of all films in folds."""
+    for name in judge.clinics:
+        if name != "multan_wrist":
+            yield from _calibration(judge, name)
+    yield judge.compare(
+        "ece_folds", "calibration error of confidence, all films", _confidence_error(judge), judge.certain
+    )
 
 
-def heatmap_figures(judge: Judge, size: tuple[int, int]) -> Iterator[Figure]:
-    """Yield how often the drawn map's peak is at a radiologist's box, and how often the image's centre is."""
-    chosen = judge.fractured & (judge.sources == "fracatlas") & np.array([bool(entry.boxes) for entry in judge.entries])
-    if chosen.any():
-        targets = judge.outcome.probabilities[:, :2].argmax(axis=1)
-        hits = peak_hits(judge.entries, judge.outcome.evidence, targets, size)
-        yield Figure("peak_hit", "heat map's peak at a radiologist's box", FOLDS, judge.share(hits, chosen), 0.60)
-        centre = judge.share(centre_hits(judge.entries), chosen)
-        yield Figure("centre_hit", "for comparison: the image's centre at a box", FOLDS, centre)
+def coverage_figures(judge: Judge) -> Iterator[Figure]:
+    """Yield how often the true class is among those that cannot be excluded."""
+    truth = true_classes(judge.entries)
+    for index, (name, label) in enumerate(zip(PRIOR, ("fisura", "fractura", "none (normal bones)"), strict=True)):
+
+        def measure(answers: Answers, index: int = index) -> Metric:
+            covered = np.where(np.isfinite(answers.quantiles[:, index]), answers.possible[:, index], np.nan)
+            return lambda rows: float(np.mean(covered[rows]))
+
+        title = f"`possible` holds the true class: {label}"
+        yield judge.compare(f"coverage_{name}", title, measure, truth == index)
+    yield judge.compare("possible_size", "names in `possible`, mean, all bones", _mean_size, judge.bone)
 
 
-def robustness_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield the AUC that each kind of damage costs, type and fracture apart; the draws of groups are paired."""
-    bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
-    raw, entries = judge.outcome.raw, judge.entries
-    for damage in _scored(judge):
-        known, kind = log_odds(cross_calibrate(raw, entries, load_raw(judge.scores, entries, damage)))
-        aim = 0.05 if damage == "half_resolution" else 0.02
-        lost = judge.estimate(_loss(judge.kind, kind, judge.fisura), judge.typed)
-        yield Figure(f"lost_type_{damage}", f"{damage}: AUC lost, type", FOLDS, lost, aim, at_most=True)
-        lost = judge.estimate(_loss(judge.known, known, judge.fractured), bones)
-        yield Figure(
-            f"lost_fracture_{damage}", f"{damage}: AUC lost, fractured in FracAtlas", FOLDS, lost, aim, at_most=True
-        )
+def region_figures(judge: Judge, run: Run, side: int, scale: tuple[float, float]) -> Iterator[Figure]:
+    """Yield how often what the service draws meets a radiologist's boxes; `scale` is the evidence drawn as 0 and 1."""
+    judged = np.isfinite(run.strongest)
+    boxed = judged & judge.fractured & np.array([bool(entry.boxes) for entry in judge.entries], bool)
+    if not boxed.any():
+        return
+    rows = np.flatnonzero(boxed)
+    peaks, centres, spots = (np.full(len(boxed), np.nan) for _ in range(3))
+    entries = [judge.entries[row] for row in rows.tolist()]
+    peaks[rows] = peak_hits(entries, run.evidence[rows], side)
+    centres[rows], spots[rows] = centre_hits(entries), hit_boxes(entries, run.evidence[rows], side, scale)
+    for source in ["fracatlas", *sorted(set(judge.sources[boxed]) - {"fracatlas"})]:
+        chosen = boxed & (judge.sources == source)
+        if not judge.has_enough(chosen):
+            continue
+        for key, name, hits in (
+            ("peak_at_box", "strongest spot at a radiologist's box", peaks),
+            ("spot_for_each_box", "share of a film's boxes with a spot drawn at them", spots),
+            ("centre_at_box", "for comparison: the film's centre at a box", centres),
+        ):
+            estimate = judge.estimate(lambda rows, hits=hits: float(np.mean(hits[rows])), chosen)  # type: ignore[misc]
+            yield Figure(f"{key}_{source}", f"{name}, {source}", {"folds": estimate})
+    normal = judge.normal & judged
+    drawn = drawn_share(run.strongest, scale)
+    shown = judge.estimate(lambda rows: share(drawn[rows]), normal)
+    yield Figure("drawn_on_normal", "normal films on which a spot would be drawn", {"folds": shown})
 
 
-def transfer_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield what is left on sources that training never saw: AUC of the type, and rejection of `other`.
-
-    A split that was not trained for this recipe yields nothing.
-    """
-    calibration = fit_calibration(judge.outcome.raw, judge.entries)
-    threshold = choose_threshold(confidence(calibration.apply(judge.outcome.raw)), judge.entries)
-    left_out = {
-        source: others
-        for source, others in plan_left_out(judge.entries).items()
-        if _has(judge, f"without_{source}", PLAIN)
-    }
-    said = {source: calibration.apply(_spread(judge, f"without_{source}")) for source in left_out}
-    kinds = {source: log_odds(scores)[1] for source, scores in said.items()}
-    title = "fisura against fractura, AUC"
-    for source, kind in kinds.items():
-        chosen = judge.typed & (judge.sources == source)
-        auc_there = judge.estimate(_auc_of(kind, judge.fisura), chosen)
-        yield Figure(f"transfer_{source}", f"{title}, {source}", "trained without this source", auc_there)
-    if kinds:
-        chosen = judge.typed & np.isin(judge.sources, list(kinds))
-        mean = judge.estimate(_mean_auc(kinds, judge), chosen)
-        yield Figure("transfer_mean", f"{title}, mean of these sources", "each trained without it", mean, 0.72)
-    for source, others in left_out.items():
-        rejected = confidence(said[source]) < threshold
-        for other in others:
-            chosen = judge.other & (judge.sources == other)
-            if not chosen.any():
-                continue
-            split = f"trained without {' and '.join(others)}"
-            share_there = judge.share(rejected, chosen)
-            yield Figure(f"left_out_{other}", f"`other` rejected, {other}", split, share_there, 0.95)
+def damage_figures(judge: Judge, folder: Path) -> Iterator[Figure]:
+    """Yield the AUC that each kind of damage costs, in folds, draws of groups paired; one not scored yields none."""
+    folds = sorted({entry.fold for entry in judge.entries})
+    plain = _raw_scores(folder, folds, "plain", len(judge.entries))
+    for damage in DAMAGES:
+        if not all((folder / f"fold_{fold}.{damage}.npz").exists() for fold in folds):
+            continue
+        damaged = _raw_scores(folder, folds, damage, len(judge.entries))
+        bones = judge.bone & (judge.sources == "fracatlas")
+        for key, name, index, positive, chosen in (
+            ("fracture", "fractured against normal in FracAtlas", 0, judge.fractured, bones),
+            ("type", "type", 1, judge.fisura, judge.typed),
+        ):
+            loss = judge.estimate(_loss(plain[index], damaged[index], positive), chosen)
+            yield Figure(f"lost_{key}_{damage}", f"{damage}: AUC lost, {name}", {"folds": loss})
 
 
 def part_figures(judge: Judge) -> Iterator[Figure]:
-    """Yield the figures per source, tier and body part, where there are enough images to say anything."""
-    parts = {f"source {name}": judge.sources == name for name in sorted(set(judge.sources))}
-    parts |= {f"tier {name}": judge.core == (name == "core") for name in ("core", "secondary")}
-    bodies = sorted({part for entry in judge.entries for part in entry.body_part.split("+") if part})
-    for body in bodies:
-        parts[f"body part {body}"] = np.array([body in entry.body_part.split("+") for entry in judge.entries])
-    for name, chosen in parts.items():
-        yield from _aucs_of(judge, name, chosen)
-        yield from _shares_of(judge, name, chosen)
-    fracatlas = judge.sources == "fracatlas"
-    for label in ("fisura", "fractura", "fracture_untyped"):
-        images = fracatlas & ((judge.labels == label) | judge.normal)
-        if _are_enough(images & judge.fractured, images & judge.normal):
-            name = f"source fracatlas: {label} against normal, AUC"
-            yield Figure(f"fracture_auc, {label}", name, FOLDS, judge.fracture_auc(images))
+    """Yield the figures per source, tier and body part, where there are enough films to say anything."""
+    for name, part in judge.parts():
+        if judge.has_enough(part & judge.fisura, part & judge.typed & ~judge.fisura):
+            title = f"{name}: fisura against fractura, AUC"
+            yield judge.compare(f"type_auc, {name}", title, judge.type_auc, part & judge.typed)
+        if judge.has_enough(part & judge.fractured, part & judge.normal):
+            title = f"{name}: fractured against normal, AUC"
+            yield judge.compare(f"fracture_auc, {name}", title, judge.fracture_auc, part & judge.bone)
+        for label, answer, measure in (
+            ("fisura", "accepted", accepted),
+            ("fractura", "accepted", accepted),
+            ("fracture_untyped", "accepted", accepted),
+            ("normal", "rejected", rejected),
+            ("other", "rejected", rejected),
+        ):
+            films = part & (judge.labels == label)
+            if judge.has_enough(films):
+                yield judge.compare(f"{label}_{answer}, {name}", f"{name}: {label} {answer}", measure, films)
 
 
-def _aucs_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
-    if _are_enough(chosen & judge.fisura, chosen & judge.fractura):
-        yield Figure(f"type_auc, {name}", f"{name}: fisura against fractura, AUC", FOLDS, judge.type_auc(chosen))
-    if _are_enough(chosen & judge.fractured, chosen & judge.normal):
-        yield Figure(
-            f"fracture_auc, {name}", f"{name}: fractured against normal, AUC", FOLDS, judge.fracture_auc(chosen)
+def _recognition(judge: Judge) -> Iterator[Figure]:
+    """Yield, per source and as their mean, AUC, rejected and accepted at the threshold, and the overconfident share."""
+    for key, name, measure, kind in (
+        ("fracture_auc", "fractured against normal, AUC", judge.fracture_auc, judge.bone),
+        ("normal_rejected", "normal rejected", rejected, judge.normal),
+        ("fractured_accepted", "fractured accepted", accepted, judge.fractured),
+        ("overconfident", "normal with P(fractured) above 90 %", overconfident, judge.normal),
+    ):
+        for source in judge.clinics:
+            chosen = kind & (judge.sources == source)
+            yield judge.compare(f"{key}_{source}", f"{name}: {source}", measure, chosen)
+        if len(judge.clinics) > 1:
+            chosen, mean = kind & np.isin(judge.sources, judge.clinics), judge.mean(measure, judge.clinics)
+            yield judge.compare(f"{key}_mean", f"{name}: mean of these sources", mean, chosen)
+
+
+def _calibration(judge: Judge, source: str) -> Iterator[Figure]:
+    there = judge.bone & (judge.sources == source)
+    if source not in judge.clinics:
+        return
+    confident, fractured = _confidence_error(judge), _fractured_error(judge)
+    own = _prevalence(judge, there)
+    for key, name, measure, chosen in (
+        ("ece_confidence", "confidence", confident, there & judge.certain),
+        ("ece_fractured", "fractured or not", fractured, there),
+    ):
+        title = f"calibration error on {source}, {name}"
+        yield judge.compare(f"{key}_{source}", f"{title}, as it stands", measure, chosen)
+        shifted = _after_shift(measure, own)
+        yield judge.compare(f"{key}_shifted_{source}", f"{title}, shifted to its own prevalence", shifted, chosen)
+    excess = _after_shift(_fractured_error(judge, excess=True), own)
+    title = f"calibration error on {source}, fractured or not, shifted, less a perfect model's"
+    yield judge.compare(f"ece_excess_{source}", title, excess, there)
+
+
+def _types(judge: Judge) -> Iterator[Figure]:
+    names = [
+        name
+        for name in sorted(set(judge.sources[judge.typed].tolist()))
+        if judge.has_enough(
+            judge.fisura & (judge.sources == name), judge.typed & ~judge.fisura & (judge.sources == name)
         )
+    ]
+    title = "fisura against fractura, AUC"
+    for name in names if len(names) > 1 else ():
+        yield judge.compare(
+            f"type_auc_{name}", f"{title}: {name}", judge.type_auc, judge.typed & (judge.sources == name)
+        )
+    if names:
+        chosen, mean = judge.typed & np.isin(judge.sources, names), judge.mean(judge.type_auc, names)
+        yield judge.compare("type_auc_mean", f"{title}: mean of these sources", mean, chosen)
+    yield judge.compare("type_auc", f"{title}: all sources together", judge.type_auc, judge.typed)
+    for label in ("fisura", "fractura"):
+        for key, cut_name, cut in (("balanced", "a balanced cut", BALANCED_CUT), ("argmax", "argmax", 0.0)):
+            name = f"right class among accepted {label}, at {cut_name}"
+            yield judge.compare(f"{label}_right_{key}", name, _right_measure(judge, cut), judge.labels == label)
 
 
-def _shares_of(judge: Judge, name: str, chosen: Bools) -> Iterator[Figure]:
-    accepted = judge.outcome.accepted
-    answers = [(label, "accepted", accepted) for label in ("fisura", "fractura", "fracture_untyped")]
-    answers += [(label, "rejected", ~accepted) for label in ("normal", "other")]
-    for label, answer, hits in answers:
-        images = chosen & (judge.labels == label)
-        if _are_enough(images):
-            yield Figure(f"{label}_{answer}, {name}", f"{name}: {label} {answer}", FOLDS, judge.share(hits, images))
+def _others(judge: Judge) -> Iterator[Figure]:
+    names = sorted(set(judge.sources[judge.other].tolist()), key=lambda name: (name != "imagenet_samples", name))
+    for name in names:
+        chosen = judge.other & (judge.sources == name)
+        yield judge.compare(f"other_rejected_{name}", f"`other` rejected: {name}", rejected, chosen)
 
 
-def _are_enough(*kinds: Bools) -> bool:
-    return min(int(kind.sum()) for kind in kinds) >= _MIN_IMAGES
+def _right_measure(judge: Judge, cut: float) -> Measure:
+    def measure(answers: Answers) -> Metric:
+        right, taken = judge.right(answers, cut), answers.accepted
+        return lambda rows: share(right[rows[taken[rows]]])
+
+    return measure
 
 
-def _balanced(judge: Judge, cuts: Floats) -> Estimate:
-    called = judge.kind > cuts
-    return judge.estimate(lambda rows: balanced_accuracy(called[rows], judge.fisura[rows]), judge.typed)
+def _confidence_error(judge: Judge) -> Measure:
+    def measure(answers: Answers) -> Metric:
+        right, stated = judge.right(answers), answers.confidence
+        return lambda rows: calibration_error(stated[rows], right[rows])
+
+    return measure
 
 
-def _cuts(judge: Judge) -> Floats:
-    """Return the log-odds of fisura among the typed of the other folds: the cut at which both classes weigh alike."""
-    folds = np.array([entry.fold for entry in judge.entries])
-    cuts = np.zeros(len(folds))
-    for fold in np.unique(folds):
-        fisura = judge.fisura[judge.typed & (folds != fold)].mean()
-        cuts[folds == fold] = np.log(fisura / (1 - fisura))
-    return cuts
+def _fractured_error(judge: Judge, excess: bool = False) -> Measure:
+    def measure(answers: Answers) -> Metric:
+        if excess:
+            return lambda rows: excess_calibration_error(answers.fractured[rows], judge.fractured[rows], repeats=20)
+        return lambda rows: calibration_error(answers.fractured[rows], judge.fractured[rows])
+
+    return measure
 
 
-def _auc_of(scores: Floats, positive: Bools) -> Callable[[Rows], float]:
-    return lambda rows: auc(scores[rows], positive[rows])
+def _after_shift(measure: Measure, prevalence: dict[str, float]) -> Measure:
+    def measure_shifted(answers: Answers) -> Metric:
+        return measure(Answers(shift(answers.probabilities, prevalence), answers.thresholds, answers.quantiles))
+
+    return measure_shifted
 
 
-def _mean_auc(kinds: dict[str, Floats], judge: Judge) -> Callable[[Rows], float]:
-    def metric(rows: Rows) -> float:
-        parts = {source: rows[judge.sources[rows] == source] for source in kinds}
-        return float(np.mean([auc(kind[parts[source]], judge.fisura[parts[source]]) for source, kind in kinds.items()]))
+def _prevalence(judge: Judge, there: Bools) -> dict[str, float]:
+    """Return the shares of fisura, fractura and none among these films; fractures of unknown type as the typed ones."""
+    fractured, typed = judge.fractured[there].mean(), judge.typed & there
+    fisura = judge.fisura[typed].mean() if typed.any() else PRIOR["fisura"] / (1 - PRIOR["none"])
+    return {
+        "fisura": float(fractured * fisura),
+        "fractura": float(fractured * (1 - fisura)),
+        "none": float(1 - fractured),
+    }
 
-    return metric
+
+def _mean_size(answers: Answers) -> Metric:
+    sizes = np.where(np.isfinite(answers.quantiles[:, 0]), answers.possible.sum(axis=1), np.nan)
+    return lambda rows: float(np.mean(sizes[rows]))
 
 
-def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Callable[[Rows], float]:
+def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Metric:
     return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
 
 
-def _scored(judge: Judge) -> list[str]:
-    """List the damages that every fold was scored under."""
-    folds = {entry.fold for entry in judge.entries}
-    return [damage for damage in DAMAGES if all(_has(judge, f"fold_{fold}", damage) for fold in folds)]
-
-
-def _has(judge: Judge, split: str, view: str) -> bool:
-    return (judge.scores / f"{split}.{view}.npz").exists()
-
-
-def _spread(judge: Judge, split: str) -> NDArray[np.float32]:
-    """Return a split's plain scores at their rows of the manifest, thirds elsewhere. (n, 3)."""
-    scores = np.full((len(judge.entries), 3), 1 / 3, np.float32)
-    part = load_split(judge.scores, split)
-    scores[part["rows"]] = part["probabilities"]
-    return scores
+def _raw_scores(folder: Path, folds: Sequence[int], view: str, count: int) -> tuple[Floats, Floats]:
+    known: NDArray[np.float64] = np.full(count, np.nan)
+    kind: NDArray[np.float64] = np.full(count, np.nan)
+    for fold in folds:
+        part = load_split(folder, f"fold_{fold}", view)
+        known[part["rows"]], kind[part["rows"]] = part["known"], part["type"]
+    return known, kind

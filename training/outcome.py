@@ -1,36 +1,88 @@
-"""What the trained folds said of the images they had not seen, put together and calibrated."""
+"""What the networks gave for films that they were not trained on, and what follows from it: answers to be judged.
+
+Every film was held back twice: by the network of its fold, and by one that saw nothing of the film's source. Lines,
+threshold and quantiles are fitted on scores of both kinds. Whatever judges a film is fitted without it: without its
+fold where folds are judged, without its source where sources left out are.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import choose_threshold, confidence, cross_calibrate
+from training.calibration import (
+    Calibration,
+    Scores,
+    choose_threshold,
+    confidence,
+    fit_calibration,
+    strata,
+)
+from training.conformal import fit_quantiles, possible, true_classes
+from training.heatmap import choose_scale
 from training.manifest import Entry, take
 from training.metrics import Bools, Floats
+from training.scope import Features, judge_scope
+from training.splits import Rows, Split, plan_splits
 from training.views import PLAIN
 
 
 class UnfinishedRunError(Exception):
-    """A run that lacks a fold."""
+    """A run that lacks a split."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Out-of-fold answers, rows in the manifest's order.
+class Run:
+    """Scores in the manifest's order: of each film's fold, and of the network trained without its source.
 
-    `raw` are the networks' own probabilities, (n, 3). `probabilities`, (n, 3), are calibrated, and
-    `thresholds`, (n,), chosen, for each fold on the other folds' answers: what is scored here was tuned elsewhere.
-    `evidence`, (n, rows, columns, 2), is nan for images without a radiologist's box.
+    `evidence`, (n, rows, columns), is the score of each region, nan for films without a radiologist's box; `strongest`,
+    (n,), is the highest score of any region. Both are out of fold.
     """
 
-    raw: NDArray[np.float32]
+    folds: Scores
+    left_out: Scores
+    evidence: NDArray[np.float16]
+    strongest: Floats
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is fitted after training and travels in the file."""
+
+    calibration: Calibration
+    threshold: float
+    quantiles: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the service would answer: one row per film, nan where no network judged it.
+
+    `probabilities` is (n, 3), `thresholds` (n,), `quantiles` (n, 3), nan where there are none.
+    """
+
     probabilities: Floats
     thresholds: Floats
-    evidence: NDArray[np.float16]
+    quantiles: Floats
+
+    @property
+    def judged(self) -> Bools:
+        """Return which films were judged. (n,)."""
+        return np.isfinite(self.probabilities[:, 0])
+
+    @property
+    def fractured(self) -> Floats:
+        """Return the probability of being fractured. (n,)."""
+        return 1 - self.probabilities[:, 2]
+
+    @property
+    def type(self) -> Floats:
+        """Return the log-odds of fisura among fractures. (n,)."""
+        fisura, fractura = np.clip(self.probabilities[:, :2].T, 1e-12, 1)
+        return np.asarray(np.log(fisura / fractura))
 
     @property
     def confidence(self) -> Floats:
@@ -39,52 +91,132 @@ class Outcome:
 
     @property
     def accepted(self) -> Bools:
-        """Say which images would be answered with a class. (n,)."""
+        """Return which films would be answered with a class. (n,)."""
         return self.confidence >= self.thresholds
 
-
-def load_outcome(scores: Path, entries: Sequence[Entry]) -> Outcome:
-    """Put the folds' scores of a recipe for the plain view together. Raises UnfinishedRunError."""
-    raw = load_raw(scores, entries)
-    probabilities = cross_calibrate(raw, entries)
-    thresholds = _cross_choose(confidence(probabilities), entries)
-    return Outcome(raw, probabilities, thresholds, _load_evidence(scores, entries))
+    @property
+    def possible(self) -> Bools:
+        """Return which classes cannot be excluded. (n, 3)."""
+        return possible(self.probabilities, self.quantiles)
 
 
-def load_raw(scores: Path, entries: Sequence[Entry], view: str = PLAIN) -> NDArray[np.float32]:
-    """Return what the folds' networks say of a view: (n, 3), in the manifest's order. Raises UnfinishedRunError."""
-    said = np.empty((len(entries), 3), np.float32)
-    for part in _load_folds(scores, entries, view):
-        said[part["rows"]] = part["probabilities"]
-    return said
+def load_run(folder: Path, entries: Sequence[Entry], *, partial: bool = False) -> Run:
+    """Read a run's scores for the plain view; of a partial run those of finished splits. Raise UnfinishedRunError."""
+    features = load_features(folder)
+    planned = [split for split in plan_splits(entries) if len(split.score)]
+    splits = [split for split in planned if not partial or (folder / f"{split.name}.{PLAIN}.npz").exists()]
+    folds = [split for split in splits if split.is_fold]
+    if not folds:
+        raise UnfinishedRunError(f"{folder.name} lacks every fold: run `python -m training.train` first")
+    evidence, strongest = _load_regions(folder, entries, folds)
+    return Run(
+        _join_splits(folder, entries, features, folds),
+        _join_splits(folder, entries, features, [split for split in splits if not split.is_fold]),
+        evidence,
+        strongest,
+    )
 
 
-def _load_evidence(folder: Path, entries: Sequence[Entry]) -> NDArray[np.float16]:
-    parts = _load_folds(folder, entries, PLAIN)
-    evidence = np.full((len(entries), *parts[0]["evidence"].shape[1:]), np.nan, np.float16)
-    for part in parts:
-        evidence[part["boxed"]] = part["evidence"]
-    return evidence
+def fit(run: Run, entries: Sequence[Entry], keep: Bools) -> Fit:
+    """Fit lines, threshold and quantiles on the films to keep, (n,).
+
+    The lines are fitted on scores for sources left out, where there are such, since that is what a new hospital is.
+    """
+    folds, left_out = (_Part(scores, entries, keep) for scores in (run.folds, run.left_out))
+    calibration = fit_calibration(*(left_out if left_out.holds_all_kinds else folds).fitted)
+    probabilities = [calibration.apply(part.scores) for part in (folds, left_out)]
+    not_to_accept = [
+        *strata(confidence(probabilities[0]), folds.entries, left_out=False),
+        *strata(confidence(probabilities[1]), left_out.entries, left_out=True),
+    ]
+    truth = np.concatenate([true_classes(part.entries) for part in (folds, left_out)])
+    quantiles = fit_quantiles(np.concatenate(probabilities), truth)
+    return Fit(calibration, choose_threshold(not_to_accept), quantiles)
 
 
-def _load_folds(folder: Path, entries: Sequence[Entry], view: str) -> list[dict[str, NDArray[Any]]]:
-    return [load_split(folder, f"fold_{fold}", view) for fold in sorted({entry.fold for entry in entries})]
+def answer_folds(run: Run, entries: Sequence[Entry]) -> Answers:
+    """Answer every film by its fold's network, with what is fitted without its fold."""
+    return _answer(run, entries, run.folds, [entry.fold for entry in entries])
+
+
+def answer_left_out(run: Run, entries: Sequence[Entry]) -> Answers:
+    """Answer every film by the network trained without its source, with what is fitted without its source."""
+    return _answer(run, entries, run.left_out, [entry.source for entry in entries])
+
+
+def evidence_scale(run: Run, entries: Sequence[Entry]) -> tuple[float, float]:
+    """Return the evidence at which the heat map starts and at which it is full, from films out of fold."""
+    judged = np.isfinite(run.strongest)
+    normal = np.array([entry.label == "normal" for entry in entries], bool) & judged
+    boxed = np.array([bool(entry.boxes) and entry.is_fractured for entry in entries], bool) & judged
+    return choose_scale(run.strongest, normal, boxed)
+
+
+def load_answers(path: Path, name: str) -> Answers:
+    """Read answers that were kept as they were given: probabilities (n, 3) by that name, and the threshold."""
+    kept = _read(path)
+    probabilities = kept[name].astype(np.float64)
+    return Answers(probabilities, np.full(len(probabilities), kept["threshold"]), np.full_like(probabilities, np.nan))
+
+
+def load_features(folder: Path) -> Features:
+    """Read the frozen layers' features of every film, (n, features). Raise UnfinishedRunError."""
+    features: Features = _read(folder / "features.npz")["pooled"]
+    return features
 
 
 def load_split(folder: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[Any]]:
-    """Read what one split said of a view. Raises UnfinishedRunError."""
-    path, recipe = folder / f"{split}.{view}.npz", folder.name
+    """Read one split's scores for a view. Raise UnfinishedRunError."""
+    return _read(folder / f"{split}.{view}.npz")
+
+
+class _Part:
+    """The films of one kind of scores that are kept and were judged."""
+
+    def __init__(self, scores: Scores, entries: Sequence[Entry], keep: Bools) -> None:
+        rows = np.flatnonzero(keep & scores.judged)
+        self.entries = take(entries, rows)
+        self.scores = Scores(*(getattr(scores, field.name)[rows] for field in fields(Scores)))
+        self.fitted = self.scores, self.entries
+
+    @property
+    def holds_all_kinds(self) -> bool:
+        return {"fisura", "fractura", "normal"} <= {entry.label for entry in self.entries}
+
+
+def _answer(run: Run, entries: Sequence[Entry], scores: Scores, parts: Sequence[Any]) -> Answers:
+    part_of = np.array(parts)
+    answers = Answers(*(np.full((len(entries), *shape), np.nan) for shape in ((3,), (), (3,))))
+    for part in np.unique(part_of[scores.judged]):
+        fitted, judged = fit(run, entries, part_of != part), (part_of == part) & scores.judged
+        held = _Part(scores, entries, judged).scores
+        answers.probabilities[judged] = fitted.calibration.apply(held)
+        answers.thresholds[judged] = fitted.threshold
+        answers.quantiles[judged] = list(fitted.quantiles.values())
+    return answers
+
+
+def _join_splits(folder: Path, entries: Sequence[Entry], features: Features, splits: Sequence[Split]) -> Scores:
+    joined = np.full((len(fields(Scores)), len(entries)), np.nan)
+    for split in splits:
+        part = load_split(folder, split.name)
+        rows: Rows = part["rows"]
+        joined[:, rows] = [part["known"], part["type"], *judge_scope(features, entries, split.train, rows)]
+    return Scores(*joined)
+
+
+def _load_regions(folder: Path, entries: Sequence[Entry], folds: Sequence[Split]) -> tuple[NDArray[np.float16], Floats]:
+    parts = [load_split(folder, split.name) for split in folds]
+    evidence = np.full((len(entries), *parts[0]["evidence"].shape[1:]), np.nan, np.float16)
+    strongest = np.full(len(entries), np.nan)
+    for part in parts:
+        evidence[part["boxed"]] = part["evidence"]
+        strongest[part["rows"]] = part["strongest"]
+    return evidence, strongest
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
-        raise UnfinishedRunError(f"{recipe} lacks {split} {view}: run `python -m training.train --recipe {recipe}`")
+        raise UnfinishedRunError(f"{path.parent.name} lacks {path.name}: run `python -m training.train` first")
     with np.load(path) as file:
         return dict(file)
-
-
-def _cross_choose(scores: Floats, entries: Sequence[Entry]) -> Floats:
-    """Choose each fold's threshold on the other folds' images. (n,)."""
-    folds = np.array([entry.fold for entry in entries])
-    thresholds = np.empty(len(entries))
-    for fold in np.unique(folds):
-        others = np.flatnonzero(folds != fold)
-        thresholds[folds == fold] = choose_threshold(scores[others], take(entries, others))
-    return thresholds

@@ -1,4 +1,4 @@
-"""Draws the pictures of the model card from the out-of-fold answers. No radiograph is shown."""
+"""Draws the pictures of the model card, sources left out beside folds. No film is shown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,41 +10,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_curve
 
 from preprocessing import content_of
-from training.figures import Judge
-from training.heatmap import Size, size_of
+from training.figures import Column, Judge
+from training.heatmap import size_of
 from training.manifest import Entry
-from training.metrics import Bools, Floats, auc
+from training.metrics import auc
+from training.outcome import Answers, Run
 from training.splits import Rows
 
 mpl.use("agg")
 
-_BLUE: Final = "#0b6fa4"
-_ORANGE: Final = "#c8571b"
+TITLES: Final[dict[Column, str]] = {"left_out": "Source left out of training", "folds": "Folds: source in training"}
+
 _GREY: Final = "#8a8a8a"
-_MAPS: Final = 12  # shown of the images with boxes
+_MAPS: Final = 12  # shown of the films with boxes
 
 
-def draw_all(judge: Judge, folder: Path, size: Size) -> None:
-    """Write `roc.png`, `reliability.png`, `risk_coverage.png`, `confusion_matrix.png` and `heatmaps.png`.
+def draw_all(judge: Judge, run: Run, folder: Path, side: int, scale: tuple[float, float]) -> None:
+    """Write `roc.png`, `reliability.png`, `confusion_matrix.png` and `heatmaps.png`.
 
-    `size` is the network's input, (height, width).
+    `side` is that of the network's input; `scale` is the evidence that is drawn as strength 0 and as strength 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, draw in (
-        ("roc", _draw_roc),
-        ("reliability", _draw_reliability),
-        ("risk_coverage", _draw_risk),
-        ("confusion_matrix", _draw_confusion),
-    ):
-        canvas = Canvas(figsize=(6.4, 4.8), layout="constrained")
-        draw(judge, canvas.subplots())
+    for name, draw in (("roc", _draw_roc), ("reliability", _draw_reliability), ("confusion_matrix", _draw_confusion)):
+        columns = [column for column in TITLES if column in judge.answers]
+        canvas = Canvas(figsize=(6.4 * len(columns), 4.8), layout="constrained")
+        for axes, column in zip(canvas.subplots(1, len(columns), squeeze=False).flat, columns, strict=True):
+            draw(judge, judge.answers[column], axes)
+            axes.set_title(TITLES[column])
         _save(canvas, folder / f"{name}.png")
     boxed = np.flatnonzero([bool(entry.boxes) for entry in judge.entries])
     if len(boxed):
         canvas = Canvas(figsize=(8, 6.4), layout="constrained")
-        _draw_heatmaps(judge, np.random.default_rng(0).permutation(boxed)[:_MAPS], size, canvas)
+        _draw_heatmaps(judge, run, np.random.default_rng(0).permutation(boxed)[:_MAPS], side, scale, canvas)
         _save(canvas, folder / "heatmaps.png")
 
 
@@ -52,60 +53,36 @@ def _save(canvas: Canvas, path: Path) -> None:
     canvas.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def roc_points(scores: Floats, positive: Bools) -> tuple[Floats, Floats]:
-    """Return the false and true positive rates at every cut, from none called to all."""
-    order = np.argsort(-scores, kind="stable")
-    hits = positive[order]
-    false, true = np.cumsum(~hits) / max(1, (~hits).sum()), np.cumsum(hits) / max(1, hits.sum())
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], true])
-
-
-def risk_points(confidence: Floats, right: Bools) -> tuple[Floats, Floats]:
-    """Return coverage and the share of wrong answers among those covered, the most confident first."""
-    order = np.argsort(-confidence, kind="stable")
-    count = np.arange(1, len(order) + 1)
-    return count / max(1, len(order)), np.cumsum(~right[order]) / count
-
-
-def _draw_roc(judge: Judge, axes: Axes) -> None:
-    bones = (judge.fractured | judge.normal) & (judge.sources == "fracatlas")
-    curves = (
-        ("fisura against fractura", judge.kind, judge.fisura, judge.typed, _BLUE),
-        ("fractured against normal, FracAtlas", judge.known, judge.fractured, bones, _ORANGE),
-    )
-    for name, scores, positive, chosen, colour in curves:
-        area = auc(scores[chosen], positive[chosen])
-        axes.plot(*roc_points(scores[chosen], positive[chosen]), color=colour, label=f"{name}: AUC {area:.3f}")
+def _draw_roc(judge: Judge, answers: Answers, axes: Axes) -> None:
+    curves = [
+        (name, answers.fractured, judge.fractured, judge.bone & (judge.sources == name)) for name in judge.clinics
+    ]
+    curves.append(("fisura against fractura", answers.type, judge.fisura, judge.typed))
+    for name, scores, positive, films in curves:
+        chosen = films & answers.judged
+        if len(np.unique(positive[chosen])) == 2:
+            false, true, _ = roc_curve(positive[chosen], scores[chosen])
+            axes.plot(false, true, label=f"{name}: AUC {auc(scores[chosen], positive[chosen]):.3f}, n {chosen.sum():,}")
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"ROC, out of fold, n = {len(judge.entries):,}")
-    axes.legend(loc="lower right")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity")
+    axes.legend(loc="lower right", fontsize="small")
 
 
-def _draw_reliability(judge: Judge, axes: Axes) -> None:
-    chosen = judge.labels != "fracture_untyped"
-    scores, right = judge.outcome.confidence[chosen], judge.right[chosen]
-    bins = np.array_split(np.argsort(scores, kind="stable"), 15)
-    points = np.array([(scores[part].mean(), right[part].mean()) for part in bins if len(part)])
+def _draw_reliability(judge: Judge, answers: Answers, axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", label="perfect")
-    axes.plot(points[:, 0], points[:, 1], "o-", color=_BLUE, label="15 bins of equal count")
-    title = f"Reliability of confidence, out of fold, n = {len(scores):,}"
-    axes.set(xlabel="confidence", ylabel="share right", title=title, xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="upper left")
+    for name in judge.clinics:
+        chosen = judge.bone & (judge.sources == name) & answers.judged
+        if chosen.any():
+            true, stated = calibration_curve(
+                judge.fractured[chosen], answers.fractured[chosen], n_bins=8, strategy="quantile"
+            )
+            axes.plot(stated, true, "o-", label=f"{name}, n {chosen.sum():,}")
+    axes.set(xlabel="P(fractured), as stated", ylabel="share fractured", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="upper left", fontsize="small")
 
 
-def _draw_risk(judge: Judge, axes: Axes) -> None:
-    called = np.where(judge.kind > 0, "fisura", "fractura")
-    for name, colour in (("fisura", _BLUE), ("fractura", _ORANGE)):
-        chosen = (called == name) & (judge.labels != "fracture_untyped")
-        coverage, risk = risk_points(judge.outcome.confidence[chosen], judge.right[chosen])
-        axes.plot(coverage, risk, color=colour, label=f"called {name}, n = {chosen.sum():,}")
-    title = "Risk against coverage, out of fold, the most confident first"
-    axes.set(xlabel="share of such answers kept", ylabel="share of them wrong", title=title, ylim=(0, 1))
-    axes.legend(loc="lower right")
-
-
-def _draw_confusion(judge: Judge, axes: Axes) -> None:
-    rows, columns = confusion(judge), ("fisura", "fractura", "rejected")
+def _draw_confusion(judge: Judge, answers: Answers, axes: Axes) -> None:
+    rows, columns = confusion(judge, answers), ("fisura", "fractura", "rejected")
     table = np.array([counts for _, counts in rows])
     shares = table / np.maximum(1, table.sum(axis=1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -115,36 +92,37 @@ def _draw_confusion(judge: Judge, axes: Axes) -> None:
         axes.text(column, row, text, ha="center", va="center", color=colour)
     axes.set_xticks(range(3), columns)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    axes.set(xlabel="answer", title=f"Answers at the operating point, out of fold, n = {table.sum():,}")
+    axes.set(xlabel="answer at the threshold")
 
 
-def _draw_heatmaps(judge: Judge, rows: Rows, size: Size, canvas: Canvas) -> None:
-    canvas.suptitle(f"Evidence for the likelier class, out of fold, and radiologists' boxes: {len(rows)} drawn by lot")
+def _draw_heatmaps(judge: Judge, run: Run, rows: Rows, side: int, scale: tuple[float, float], canvas: Canvas) -> None:
+    canvas.suptitle(f"Evidence of a fracture, out of fold, and radiologists' boxes: {len(rows)} films drawn by lot")
     grid = canvas.subplots(3, -(-_MAPS // 3), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, rows.tolist(), strict=False):
-        target = int(judge.outcome.probabilities[row, :2].argmax())
-        _draw_map(axes, judge.entries[row], judge.outcome.evidence[row, ..., target].astype(np.float32), size)
+        _draw_map(axes, judge.entries[row], run.evidence[row].astype(np.float32), side, scale)
 
 
-def _draw_map(axes: Axes, entry: Entry, places: NDArray[np.float32], size: Size) -> None:
-    """Draw the map of one image without the image, in shares of the image's sides."""
+def _draw_map(axes: Axes, entry: Entry, evidence: NDArray[np.float32], side: int, scale: tuple[float, float]) -> None:
+    """Draw the map of one film without the film, in fractions of the film's sides."""
     image = size_of(entry)
-    content = content_of(image, size, "letterbox")
+    content = content_of(image, (side, side), "letterbox")
     left, top = -content.left / content.width, -content.top / content.height
-    right, bottom = left + size[1] / content.width, top + size[0] / content.height
-    axes.imshow(places, cmap="inferno", vmin=-4, vmax=4, extent=(left, right, bottom, top), interpolation="bilinear")
+    right, bottom = left + side / content.width, top + side / content.height
+    low, high = scale
+    extent = (left, right, bottom, top)
+    axes.imshow(evidence, cmap="inferno", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
     for box in entry.boxes:
         corner = (box.x - box.width / 2, box.y - box.height / 2)
         axes.add_patch(Rectangle(corner, box.width, box.height, fill=False, edgecolor="#4fd1ff"))
     axes.set(xlim=(0, 1), ylim=(1, 0), aspect=image[0] / image[1])
 
 
-def confusion(judge: Judge) -> Sequence[tuple[str, tuple[int, int, int]]]:
+def confusion(judge: Judge, answers: Answers) -> Sequence[tuple[str, tuple[int, int, int]]]:
     """Count the answers fisura, fractura and rejected for each kind of image."""
     kinds = [(name, judge.labels == name) for name in ("fisura", "fractura", "fracture_untyped", "normal")]
     kinds += [("other, medical", judge.medical), ("other, photograph", judge.other & ~judge.medical)]
-    accepted, fisura = judge.outcome.accepted, judge.kind > 0
-    answers = (accepted & fisura, accepted & ~fisura, ~accepted)
-    return [(name, tuple(int((chosen & answer).sum()) for answer in answers)) for name, chosen in kinds]  # type: ignore[misc]
+    accepted, fisura = answers.accepted & answers.judged, answers.type > 0
+    columns = (accepted & fisura, accepted & ~fisura, answers.judged & ~accepted)
+    return [(name, tuple(int((chosen & column).sum()) for column in columns)) for name, chosen in kinds]  # type: ignore[misc]
