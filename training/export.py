@@ -1,11 +1,13 @@
 """Writes the file that the service loads: `python -m training.export --help`.
 
-The network trained on all images, its calibration folded into the weights, and beside them, as attributes of the
-file's root, everything that belongs to these weights: class order, operating point, input, prior, versions, figures.
+The network trained on all films, its calibration, scope and familiarity as layers behind it, and beside the weights, as
+attributes of the file's root, everything that belongs to them: class order, operating point, input, prior, conformal
+quantiles, the heat map's scale, versions, figures.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import subprocess
 from collections.abc import Sequence
@@ -15,25 +17,50 @@ from typing import Any, Final
 import h5py
 import keras
 import numpy as np
+from keras import layers
 from numpy.typing import NDArray
 
-from training.calibration import Calibration, choose_threshold, confidence, fit_calibration, prior
+from training.backbone import Tensor
+from training.calibration import PRIOR, Calibration
 from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest
-from training.network import PROBABILITIES, join
-from training.outcome import load_outcome
+from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE, build_network
+from training.outcome import Fit, evidence_scale, fit, load_features, load_run
 from training.recipe import RECIPES, Recipe
-from training.train import RUNS, SCORES, load_head
+from training.scope import Familiarity, Scope, fit_familiarity, fit_scope
+from training.train import RUNS, SCORES, load_places
 
 MODEL: Final = Path("bone_fracture_classifier.h5")
+PROBABILITIES: Final = "probabilities"
+EVIDENCE: Final = "evidence"
+FAMILIARITY: Final = "familiarity"
+HASH_BYTES: Final = 8
 
 
-def build_network(recipe: Recipe, runs: Path, split: str, calibration: Calibration) -> keras.Model:
-    """Build the network from the head of one split, calibrated."""
-    head = load_head(recipe, runs / recipe.name / f"{split}.weights.h5")
-    network = join(recipe, head, calibration)
-    if recipe.shows_evidence:
-        return network
-    return keras.Model(network.input, network.get_layer(PROBABILITIES).output, name=network.name)
+def finish_network(
+    network: keras.Model, calibration: Calibration, scope: Scope, familiarity: Familiarity
+) -> keras.Model:
+    """Put what was fitted after training behind a network's outputs, as layers.
+
+    Outputs: `probabilities`, (n, 3), of fisura, fractura, none; `evidence`, (n, rows, columns, 2), the same for both
+    classes: the score of a fracture in each region; `familiarity`, (n, 1).
+    """
+    scores = dict(zip(network.output_names, network.outputs, strict=True))
+    in_scope = calibration.scope
+    lines = {
+        KNOWN: ([[calibration.known.scale]], calibration.known.bias),
+        TYPE: ([[calibration.type.scale]], calibration.type.bias),
+        POOLED: (scope.weights[:, None] * in_scope.scale, scope.bias * in_scope.scale + in_scope.bias),
+    }
+    shares = {
+        name: _dense(scores[name], *line, f"{name}_calibrated", activation="sigmoid") for name, line in lines.items()
+    }
+    fractured = layers.Multiply(name="fractured")([shares[KNOWN], shares[POOLED]])
+    outputs = [
+        _share_out(fractured, shares[TYPE]),
+        layers.Concatenate(name=EVIDENCE)([scores[KNOWN_PLACE]] * len(CLASS_NAMES)),
+        _attach_familiarity(scores[POOLED], familiarity),
+    ]
+    return keras.Model(network.input, outputs, name=network.name)
 
 
 def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -46,21 +73,8 @@ def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.stack([noise, *(_draw_bone(size, *measures) for measures in breaks)])[..., None].astype(np.uint8)
 
 
-def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) -> NDArray[np.float64]:
-    """Draw a shaft broken along a slope, its lower part shifted: values 0 to 255; measures are shares of the sides."""
-    down, across = (axis / side for axis, side in zip(np.mgrid[0 : size[0], 0 : size[1]], size, strict=True))
-    line = 0.5 + slope * (across - 0.5)
-    off_axis = abs(across - 0.5 - np.where(down > line, shift, 0))
-    image = np.where(abs(across - 0.5) < 0.3, 70.0, 8.0)
-    image = np.where(off_axis < 0.09, np.where(off_axis > 0.06, 225.0, 150.0), image)
-    image = np.where((abs(down - line) < gap) & (off_axis < 0.1), 75.0, image)
-    for axis in (0, 1, 0, 1, 0, 1):
-        image = (np.roll(image, 1, axis) + image + np.roll(image, -1, axis)) / 3
-    return np.clip(image + np.random.default_rng(0).normal(0, 4, size), 0, 255)
-
-
-def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) -> None:
-    """Save the network without optimizer, then the golden group and the attributes, which Keras would drop."""
+def write_model(network: keras.Model, path: Path, attributes: dict[str, Any], films: Sequence[Path] = ()) -> None:
+    """Save the network without optimizer, then what Keras would drop: golden group, attributes, hashes of its films."""
     inputs = golden_inputs(network.input_shape[1:3])
     answers = keras.Model(network.input, network.get_layer(PROBABILITIES).output)
     probabilities = answers.predict_on_batch(inputs.astype(np.float32) / np.float32(255))
@@ -69,18 +83,27 @@ def write_model(network: keras.Model, path: Path, attributes: dict[str, Any]) ->
         group = file.create_group("bone_golden")
         group.create_dataset("inputs", data=inputs, compression="gzip")
         group.create_dataset("outputs", data=probabilities.astype(np.float32), compression="gzip")
+        file.create_dataset("bone_trained_on_images", data=hash_films(films))
         for name, value in attributes.items():
             file.attrs[f"bone_{name}"] = value
 
 
-def describe(recipe: Recipe, entries: Sequence[Entry], threshold: float, data_version: str) -> dict[str, Any]:
+def hash_films(films: Sequence[Path]) -> NDArray[np.uint8]:
+    """Return the first eight bytes of each file's SHA-256, sorted: uint8, (n, 8)."""
+    prefixes = sorted(hashlib.sha256(film.read_bytes()).digest()[:HASH_BYTES] for film in films)
+    return np.frombuffer(b"".join(prefixes), np.uint8).reshape(-1, HASH_BYTES)
+
+
+def describe(recipe: Recipe, fitted: Fit, scale: tuple[float, float], data_version: str) -> dict[str, Any]:
     """List the attributes that state what the weights need and where they come from."""
     return {
         "class_names": ",".join(CLASS_NAMES),
-        "threshold": threshold,
+        "threshold": fitted.threshold,
         "scaling": "unit",
         "resize": "letterbox",
-        "prior": json.dumps({name: round(share, 4) for name, share in prior(entries).items()}),
+        "prior": json.dumps(PRIOR),
+        "conformal": json.dumps({name: round(value, 6) for name, value in fitted.quantiles.items()}),
+        "evidence": json.dumps(dict(zip(("from", "to"), scale, strict=True))),
         "data_version": data_version,
         "code_version": code_version(),
         "recipe": json.dumps(dataclasses.asdict(recipe)),
@@ -96,27 +119,78 @@ def code_version() -> str:
         return "unknown"
 
 
+def _share_out(fractured: Tensor, fisura: Tensor) -> Tensor:
+    """Turn P(fractured) and P(fisura | fractured), (n, 1) each, into fisura, fractura, none: (n, 3)."""
+    fractura, none = (layers.Rescaling(-1, offset=1)(share) for share in (fisura, fractured))
+    shares = [layers.Multiply()([fractured, share]) for share in (fisura, fractura)]
+    return layers.Concatenate(name=PROBABILITIES)([*shares, none])
+
+
+def _attach_familiarity(pooled: Tensor, familiarity: Familiarity) -> Tensor:
+    """Attach the share as layers: the distance as |x|^2 - 2 m x + |m|^2 - |A(x - m)|^2, then a piecewise linear map."""
+    mean, axes = familiarity.mean, familiarity.axes
+    projected = _dense(pooled, axes, -mean @ axes, "projected")
+    linear = _dense(pooled, -2 * mean[:, None], mean @ mean, "linear_part")
+    whole = layers.Add()([layers.Dot(axes=1)([pooled, pooled]), linear])
+    distance = layers.Subtract(name="distance")([whole, layers.Dot(axes=1)([projected, projected])])
+    knots, shares = familiarity.distances, familiarity.shares
+    slopes = np.diff(shares) / np.diff(knots)
+    bends = np.diff(slopes, prepend=0.0)
+    past = _dense(distance, np.ones((1, len(bends))), -knots[:-1], "past_knots", activation="relu")
+    return layers.ReLU(max_value=1, name=FAMILIARITY)(_dense(past, bends[:, None], shares[0], "share"))
+
+
+def _dense(x: Tensor, weights: Any, bias: Any, name: str, activation: str | None = None) -> Tensor:
+    kernel = np.asarray(weights, np.float32)
+    layer = layers.Dense(kernel.shape[1], activation=activation, name=name)
+    output = layer(x)
+    layer.set_weights([kernel, np.broadcast_to(np.asarray(bias, np.float32), kernel.shape[1:])])
+    return output
+
+
+def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) -> NDArray[np.float64]:
+    """Draw a shaft broken along a slope, its lower part shifted: values 0 to 255; measures in fractions of a side."""
+    down, across = (axis / side for axis, side in zip(np.mgrid[0 : size[0], 0 : size[1]], size, strict=True))
+    line = 0.5 + slope * (across - 0.5)
+    off_axis = abs(across - 0.5 - np.where(down > line, shift, 0))
+    image = np.where(abs(across - 0.5) < 0.3, 70.0, 8.0)
+    image = np.where(off_axis < 0.09, np.where(off_axis > 0.06, 225.0, 150.0), image)
+    image = np.where((abs(down - line) < gap) & (off_axis < 0.1), 75.0, image)
+    for axis in (0, 1, 0, 1, 0, 1):
+        image = (np.roll(image, 1, axis) + image + np.roll(image, -1, axis)) / 3
+    return np.clip(image + np.random.default_rng(0).normal(0, 4, size), 0, 255)
+
+
+def build_final(recipe: Recipe, weights: Path, scores: Path, entries: Sequence[Entry], fitted: Fit) -> keras.Model:
+    """Build the network that is shipped: trained weights, and scope and familiarity fitted on all films."""
+    features = load_features(scores)
+    bone = np.array([entry.label != "other" for entry in entries])
+    familiarity = fit_familiarity(features[bone], [entry.fold for entry in entries if entry.label != "other"])
+    network = build_network(recipe, load_places(recipe, weights))
+    return finish_network(network, fitted.calibration, fit_scope(features, bone), familiarity)
+
+
 def main() -> None:
     """Export a finished run."""
     parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
     add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="grid")
+    parser.add_argument("--recipe", choices=RECIPES, default="places")
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--output", type=Path, default=MODEL)
-    parser.add_argument("--split", default="all", help="whose heads to ship: all, or fold_0 and so on")
-    parser.add_argument("--version", required=True, help="such as 2026.11.23-1")
+    parser.add_argument("--version", required=True, help="such as 2026.11.27-1")
+    parser.add_argument("--partial", action="store_true", help="fit on the finished splits of an unfinished run")
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
-    outcome = load_outcome(chosen.scores / recipe.name, entries)
-    calibration = fit_calibration(outcome.raw, entries)
-    threshold = choose_threshold(confidence(calibration.apply(outcome.raw)), entries)
-    attributes = describe(recipe, entries, threshold, digest_manifest(chosen.data))
-    attributes["trained_on"] = chosen.split
+    scores = chosen.scores / recipe.name
+    run = load_run(scores, entries, partial=chosen.partial)
+    fitted = fit(run, entries, np.ones(len(entries), bool))
+    attributes = describe(recipe, fitted, evidence_scale(run, entries), digest_manifest(chosen.data))
+    attributes |= {"version": chosen.version, "trained_on": "all"}
     attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
-    network = build_network(recipe, chosen.runs, chosen.split, calibration)
-    write_model(network, chosen.output, {"version": chosen.version, **attributes})
-    print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {threshold}")
+    network = build_final(recipe, chosen.runs / recipe.name / "all.weights.h5", scores, entries, fitted)
+    write_model(network, chosen.output, attributes, [entry.path for entry in entries])
+    print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {fitted.threshold}")
 
 
 if __name__ == "__main__":
