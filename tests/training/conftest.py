@@ -7,6 +7,14 @@ from PIL import Image
 COLUMNS = ["path", "label", "fold", "source", "group", "tier", "boxes_yolo", "original_label"]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_bootstrap():
+    """Draw a tenth of what the card's intervals rest on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.metrics.DRAWS", 100)
+        yield
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Make a data set of 20 dark images with a bright square where the box is, or none."""

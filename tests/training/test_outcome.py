@@ -1,0 +1,91 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.support.entries import make_entries
+from tests.support.runs import make_hospitals, write_run
+from training.calibration import Scores
+from training.outcome import UnfinishedRunError, answer_folds, answer_left_out, fit, load_answers, load_run
+
+ENTRIES = make_hospitals()
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_run(tmp_path, ENTRIES)
+    return load_run(tmp_path, ENTRIES)
+
+
+def test_every_film_is_answered_by_its_fold_and_without_its_source(run):
+    for answers in (answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)):
+        assert answers.judged.all()
+        np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1)
+        assert np.isfinite(answers.thresholds).all()
+
+
+def test_fractures_are_accepted_and_most_of_the_rest_is_not(run):
+    fractured = np.array([entry.is_fractured for entry in ENTRIES])
+    for answers in (answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)):
+        assert answers.accepted[fractured].mean() > 0.6
+        assert answers.accepted[~fractured].mean() < 0.15
+
+
+def test_what_judges_a_source_left_out_does_not_depend_on_its_scores(run):
+    there = np.array([entry.source == "north" for entry in ENTRIES])
+    before = fit(run, ENTRIES, ~there)
+    changed = [
+        Scores(*(np.where(there, -9.0, getattr(scores, field.name)) for field in dataclasses.fields(Scores)))
+        for scores in (run.folds, run.left_out)
+    ]
+    after = fit(dataclasses.replace(run, folds=changed[0], left_out=changed[1]), ENTRIES, ~there)
+    assert after == before
+    answers = answer_left_out(run, ENTRIES)
+    assert set(answers.thresholds[there]) == {before.threshold}
+    expected = before.calibration.apply(run.left_out)[there]
+    np.testing.assert_allclose(answers.probabilities[there], expected)
+
+
+def test_what_judges_a_fold_is_fitted_without_it(run):
+    there = np.array([entry.fold == 2 for entry in ENTRIES])
+    fitted = fit(run, ENTRIES, ~there)
+    answers = answer_folds(run, ENTRIES)
+    np.testing.assert_allclose(answers.probabilities[there], fitted.calibration.apply(run.folds)[there])
+    np.testing.assert_allclose(answers.quantiles[there][0], list(fitted.quantiles.values()))
+
+
+def test_a_manifest_with_one_source_is_calibrated_on_its_folds(tmp_path):
+    entries = make_entries()
+    write_run(tmp_path, entries)
+    run = load_run(tmp_path, entries)
+    assert not run.left_out.judged.any()
+    assert answer_folds(run, entries).judged.all()
+    assert not answer_left_out(run, entries).judged.any()
+
+
+def test_an_unfinished_run_names_what_it_lacks(tmp_path):
+    write_run(tmp_path, ENTRIES)
+    (tmp_path / "without_north.plain.npz").unlink()
+    with pytest.raises(UnfinishedRunError, match=r"lacks without_north\.plain\.npz"):
+        load_run(tmp_path, ENTRIES)
+
+
+def test_of_a_partial_run_the_finished_splits_are_judged(tmp_path):
+    write_run(tmp_path, ENTRIES)
+    for name in ("without_north", "fold_1", "fold_4"):
+        (tmp_path / f"{name}.plain.npz").unlink()
+    run = load_run(tmp_path, ENTRIES, partial=True)
+    folds, left_out = answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)
+    assert {entry.fold for entry, judged in zip(ENTRIES, folds.judged, strict=True) if judged} == {0, 2, 3}
+    judged = {entry.source for entry, judged in zip(ENTRIES, left_out.judged, strict=True) if judged}
+    assert "north" not in judged
+    assert {"south", "east"} <= judged
+
+
+def test_kept_answers_are_read_as_they_were_given(tmp_path):
+    probabilities = np.array([[0.1, 0.5, 0.4], [np.nan] * 3], np.float32)
+    np.savez(tmp_path / "before.npz", folds=probabilities, threshold=0.32)
+    answers = load_answers(tmp_path / "before.npz", "folds")
+    assert answers.judged.tolist() == [True, False]
+    assert answers.accepted.tolist() == [True, False]
+    assert answers.fractured[0] == pytest.approx(0.6)
