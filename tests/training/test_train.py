@@ -72,6 +72,7 @@ def test_a_pair_costs_less_when_the_fractured_film_scores_higher():
 
 
 @needs_backbone
+@pytest.mark.slow
 def test_a_split_is_trained_and_scored_on_a_folder_of_phantoms(folder, tmp_path):
     phases = [dataclasses.replace(phase, epochs=1, steps_per_epoch=1, patches=2) for phase in PLACES.phases]
     recipe = dataclasses.replace(PLACES, side=96, patch_side=64, phases=tuple(phases))
