@@ -1,76 +1,73 @@
-"""The networks that can be trained here: what stays frozen, what is trained, and how long."""
+"""The network that is trained here: what stays frozen, what it is shown, and for how long."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from training.backbone import LITE0, Variant
+
+CELL_PIXELS: Final = 16  # stride of the network's places
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training with its own optimizer: what a step shows, and what it changes."""
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    trains_backbone: bool
+    patches: int  # per step: parts of films, half of them around a radiologist's box
+    pairs: int = 0  # per step: a fractured and a normal film of the same source
+    typed: int = 0  # per step: films of known type, from every source
+
+    @property
+    def shows_films(self) -> bool:
+        """Say whether a step shows whole films besides patches."""
+        return self.pairs + self.typed > 0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that tells one trained network from another. Sizes in pixels, rates per step."""
+    """All that tells one trained network from another. Sizes in pixels of the input, rates per step."""
 
     name: str
     description: str  # for the model card
     variant: Variant
-    size: tuple[int, int]
-    trunk_end: str  # the last frozen layer; its output is computed once per view and cached
-    pooled: bool  # cache the trunk's mean over all places instead of its map
-    head: Literal["linear", "grid"]
-    random_views: int
-    trains_depthwise: bool  # train the per-channel filters too, a fifth of the time on a CPU
-    epochs: int
-    warmup_epochs: float
-    images_per_epoch: int | None  # drawn so that rare kinds come up more often; None: every image once
-    batch: int
-    learning_rate: float
+    side: int  # of the square input
+    last_block: int  # the deepest block of the backbone that is kept; its stride is 16
+    frozen_block: int  # this block and all before it keep their ImageNet weights
+    channels: int  # of the layer that looks at places
+    thumbnail_step: int  # so many pixels of the input, each way, are one of the thumbnail
+    patch_side: int
+    phases: tuple[Phase, ...]
+    warmup_share: float  # of a phase's steps
     weight_decay: float
-    place_weight: float  # of the loss that compares the evidence with the radiologists' boxes; 0: no such loss
-    shows_evidence: bool  # ship the evidence as a second output
-    bfloat16_after: str  # the layer behind which bfloat16 is judged, or none; see precision.py
+    ema_momentum: float
 
 
-BASELINE: Final = Recipe(
-    name="baseline",
-    description="An EfficientNet-Lite0 with its ImageNet weights, and a linear layer on the mean of its features.",
-    variant=LITE0,
-    size=(320, 320),
-    trunk_end="head_relu6",
-    pooled=True,
-    head="linear",
-    random_views=0,
-    trains_depthwise=False,
-    epochs=40,
-    warmup_epochs=0.0,
-    images_per_epoch=None,
-    batch=64,
-    learning_rate=1e-3,
-    weight_decay=0.1,
-    place_weight=0.0,
-    shows_evidence=False,  # its peak is at a radiologist's box less often than the centre of the image is
-    bfloat16_after="",
-)
-GRID: Final = Recipe(
-    name="grid",
+PLACES: Final = Recipe(
+    name="places",
     description=(
-        "An EfficientNet-Lite0 whose later blocks were trained further, with a head that gives evidence for each place "
-        "of 16 x 16 pixels, taught by radiologists' boxes where there are some, and a look at the whole."
+        "The first eleven blocks of an EfficientNet-Lite0, the later eight of them trained further, and a layer that "
+        "scores places of 16 x 16 pixels. Whether a film shows a fracture is read off the strongest places alone. They "
+        "are taught by what lies inside radiologists' boxes against what lies outside them in the same film, and by "
+        "pairs of a fractured and a normal film of the same source; no comparison ever runs between sources."
     ),
     variant=LITE0,
-    size=(384, 384),
-    trunk_end="block_4",
-    pooled=False,
-    head="grid",
-    random_views=10,
-    trains_depthwise=False,
-    epochs=10,
-    warmup_epochs=0.5,
-    images_per_epoch=1_400,
-    batch=16,
-    learning_rate=5e-4,
-    weight_decay=0.05,
-    place_weight=0.5,
-    shows_evidence=True,
-    bfloat16_after="block_7",
+    side=448,
+    last_block=10,
+    frozen_block=2,
+    channels=80,
+    thumbnail_step=3,
+    patch_side=192,
+    phases=(
+        Phase("head", 2, 50, 1e-3, trains_backbone=False, patches=24),
+        Phase("patches", 16, 50, 5e-4, trains_backbone=True, patches=24),
+        Phase("films", 5, 50, 2.5e-4, trains_backbone=True, patches=8, pairs=3, typed=2),
+    ),
+    warmup_share=0.1,
+    weight_decay=0.02,
+    ema_momentum=0.98,
 )
-RECIPES: Final = {recipe.name: recipe for recipe in (BASELINE, GRID)}
+RECIPES: Final = {recipe.name: recipe for recipe in (PLACES,)}
