@@ -118,20 +118,18 @@ class Stratum:
     limit: float
 
 
-def strata(scores: Floats, entries: Sequence[Entry], *, left_out: bool) -> list[Stratum]:
-    """List the normal films of each source, and of films judged in folds `other` that is not a photograph."""
-    limit = MAX_UNSEEN_NORMALS_ACCEPTED if left_out else MAX_NORMALS_ACCEPTED
+def normal_strata(scores: Floats, entries: Sequence[Entry], limit: float) -> list[Stratum]:
+    """Return the normal films of each source with enough of them."""
     labels = np.array([entry.label for entry in entries])
     sources = np.array([entry.source for entry in entries])
-    chosen = [((labels == "normal") & (sources == source), limit) for source in np.unique(sources)]
-    if not left_out:
-        photographs = np.array([entry.is_photograph for entry in entries], bool)
-        chosen.append(((labels == "other") & ~photographs, MAX_OTHERS_ACCEPTED))
-    return [
-        Stratum(scores[mask], [entries[row].group for row in np.flatnonzero(mask).tolist()], limit)
-        for mask, limit in chosen
-        if mask.sum() >= _MIN_NORMALS
-    ]
+    parts = [(labels == "normal") & (sources == source) for source in np.unique(sources)]
+    return [_stratum(scores, entries, part, limit) for part in parts if part.sum() >= _MIN_NORMALS]
+
+
+def other_strata(scores: Floats, entries: Sequence[Entry]) -> list[Stratum]:
+    """Return the images that show no limb bone and are not photographs, as one stratum, or none if they are few."""
+    medical = np.array([entry.label == "other" and not entry.is_photograph for entry in entries], bool)
+    return [_stratum(scores, entries, medical, MAX_OTHERS_ACCEPTED)] if medical.sum() >= _MIN_NORMALS else []
 
 
 def choose_threshold(parts: Sequence[Stratum]) -> float:
@@ -148,6 +146,10 @@ def choose_threshold(parts: Sequence[Stratum]) -> float:
 def sigmoid(x: Floats) -> Floats:
     """Return 1 / (1 + exp(-x))."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float64)
+
+
+def _stratum(scores: Floats, entries: Sequence[Entry], part: Bools, limit: float) -> Stratum:
+    return Stratum(scores[part], [entries[row].group for row in np.flatnonzero(part).tolist()], limit)
 
 
 def _weigh_sources(sources: NDArray[np.str_], positive: Bools, prior: float) -> Floats:

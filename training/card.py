@@ -47,10 +47,20 @@ class Sections:
     parts: Sequence[Figure]
 
 
-def render_card(judge: Judge, run: Run, sections: Sections, recipe: Recipe, data_version: str) -> str:
+@dataclass(frozen=True)
+class Shipped:
+    """What the file ships: the split whose network it is, and the manifest's SHA-256."""
+
+    split: str
+    data_version: str
+
+
+def render_card(judge: Judge, run: Run, sections: Sections, recipe: Recipe, shipped: Shipped) -> str:
     """Return the model card, Markdown."""
     facts = {
-        **_facts(judge, recipe, data_version),
+        **_facts(judge, recipe),
+        "data_version": shipped.data_version,
+        "learnt_from": _learnt_from(shipped.split),
         **_fitted(judge, run),
         **{name: table(getattr(sections, name)) for name in Sections.__dataclass_fields__},
         "in_words": "\n".join(f"- {line}" for line in describe(sections.first)) or _NOT_MEASURED,
@@ -109,13 +119,12 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
-def _facts(judge: Judge, recipe: Recipe, data_version: str) -> Mapping[str, str]:
+def _facts(judge: Judge, recipe: Recipe) -> Mapping[str, str]:
     bones = [entry for entry in judge.entries if entry.label != "other"]
     return {
         "architecture": recipe.description,
         "recipe": _recipe(recipe),
         "data_size": f"{len(judge.entries):,} images in {len(set(judge.groups)):,} groups",
-        "data_version": data_version,
         "data_table": _data_table(judge.entries),
         "sources": str(len(set(judge.sources.tolist()))),
         "folds": str(len({entry.fold for entry in judge.entries})),
@@ -148,10 +157,20 @@ def _fitted(judge: Judge, run: Run) -> Mapping[str, str]:
 
 
 def _judged(judge: Judge) -> str:
-    counts = {column: int(answers.judged.sum()) for column, answers in judge.answers.items()}
-    columns: tuple[Column, ...] = ("left_out", "folds")
-    shown = (f"{counts.get(column, 0):,} images, {COLUMNS[column]}" for column in columns)
-    return f"Judged here: {'; '.join(shown)}; of {len(judge.entries):,}."
+    """Say which folds and how many films of sources left out were judged."""
+    folds = np.array([entry.fold for entry in judge.entries])
+    judged = [str(fold) for fold in np.unique(folds[judge.answers["folds"].judged])]
+    unseen = int(judge.answers["left_out"].judged.sum()) if "left_out" in judge.answers else 0
+    return (
+        f"Of {len(np.unique(folds))} folds, {len(judged)} were trained and judged ({', '.join(judged)}); "
+        f"of {len(judge.entries):,} images, {unseen:,} were judged with their source left out."
+    )
+
+
+def _learnt_from(split: str) -> str:
+    if split == "all":
+        return "all films; what is measured are networks trained by the same recipe on fewer"
+    return f"all films but those of {split.replace('_', ' ')}, and is itself the network measured on that fold"
 
 
 def _left_out(entries: Sequence[Entry]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from training.card import Sections, render_card
+from training.card import Sections, Shipped, render_card
 from training.figures import (
     COLUMNS,
     Column,
@@ -96,12 +96,12 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="places")
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--before", type=Path, default=BEFORE, help="answers of an earlier network, to compare with")
+    parser.add_argument("--split", default="all", help="whose network the file ships, as told to export")
     parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
-    parser.add_argument("--partial", action="store_true", help="judge the finished splits of an unfinished run")
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
     folder = chosen.scores / recipe.name
-    run = load_run(folder, entries, partial=chosen.partial)
+    run = load_run(folder, entries)
     judge = Judge(entries, gather_answers(run, entries, chosen.before))
     sections = compute(judge, run, folder, recipe.side)
     figures = [figure for field in fields(sections) for figure in getattr(sections, field.name)]
@@ -111,7 +111,7 @@ def main() -> None:
     for figure in figures:
         print(show(figure))
     if chosen.publish:
-        card = render_card(judge, run, sections, recipe, digest_manifest(chosen.data))
+        card = render_card(judge, run, sections, recipe, Shipped(chosen.split, digest_manifest(chosen.data)))
         Path("MODEL_CARD.md").write_text(card, encoding="utf-8")
         draw_all(judge, run, Path("docs/images"), recipe.side, evidence_scale(run, entries))
 

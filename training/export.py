@@ -1,8 +1,8 @@
 """Writes the file that the service loads: `python -m training.export --help`.
 
-The network trained on all films, its calibration, scope and familiarity as layers behind it, and beside the weights, as
-attributes of the file's root, everything that belongs to them: class order, operating point, input, prior, conformal
-quantiles, the heat map's scale, versions, figures.
+The network of a split, by default of all films, with calibration, scope and familiarity as layers behind it; and beside
+the weights, as attributes of the file's root, everything that belongs to them: class order, operating point, input,
+prior, conformal quantiles, the heat map's scale, versions, figures.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from training.backbone import Tensor
 from training.calibration import PRIOR, Calibration
-from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest
+from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest, take
 from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE, build_network
 from training.outcome import Fit, evidence_scale, fit, load_features, load_run
 from training.recipe import RECIPES, Recipe
-from training.scope import Familiarity, Scope, fit_familiarity, fit_scope
+from training.scope import Familiarity, Features, Scope, fit_familiarity, fit_scope
+from training.splits import find_split
 from training.train import RUNS, SCORES, load_places
 
 MODEL: Final = Path("bone_fracture_classifier.h5")
@@ -161,11 +162,10 @@ def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) ->
     return np.clip(image + np.random.default_rng(0).normal(0, 4, size), 0, 255)
 
 
-def build_final(recipe: Recipe, weights: Path, scores: Path, entries: Sequence[Entry], fitted: Fit) -> keras.Model:
-    """Build the network that is shipped: trained weights, and scope and familiarity fitted on all films."""
-    features = load_features(scores)
-    bone = np.array([entry.label != "other" for entry in entries])
-    familiarity = fit_familiarity(features[bone], [entry.fold for entry in entries if entry.label != "other"])
+def build_final(recipe: Recipe, weights: Path, features: Features, learnt: Sequence[Entry], fitted: Fit) -> keras.Model:
+    """Build the network that is shipped; scope and familiarity are fitted on the films that it learnt from."""
+    bone = np.array([entry.label != "other" for entry in learnt])
+    familiarity = fit_familiarity(features[bone], [entry.fold for entry in learnt if entry.label != "other"])
     network = build_network(recipe, load_places(recipe, weights))
     return finish_network(network, fitted.calibration, fit_scope(features, bone), familiarity)
 
@@ -178,18 +178,20 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--output", type=Path, default=MODEL)
+    parser.add_argument("--split", default="all", help="whose network to ship: all, or fold_0 and so on")
     parser.add_argument("--version", required=True, help="such as 2026.11.27-1")
-    parser.add_argument("--partial", action="store_true", help="fit on the finished splits of an unfinished run")
     chosen = parser.parse_args()
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
     scores = chosen.scores / recipe.name
-    run = load_run(scores, entries, partial=chosen.partial)
+    run = load_run(scores, entries)
     fitted = fit(run, entries, np.ones(len(entries), bool))
     attributes = describe(recipe, fitted, evidence_scale(run, entries), digest_manifest(chosen.data))
-    attributes |= {"version": chosen.version, "trained_on": "all"}
+    attributes |= {"version": chosen.version, "trained_on": chosen.split}
     attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
-    network = build_final(recipe, chosen.runs / recipe.name / "all.weights.h5", scores, entries, fitted)
-    write_model(network, chosen.output, attributes, [entry.path for entry in entries])
+    rows = find_split(entries, chosen.split).train
+    learnt, weights = take(entries, rows), chosen.runs / recipe.name / f"{chosen.split}.weights.h5"
+    network = build_final(recipe, weights, load_features(scores)[rows], learnt, fitted)
+    write_model(network, chosen.output, attributes, [entry.path for entry in learnt])
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {fitted.threshold}")
 
 

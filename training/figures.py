@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ _MIN_FILMS: Final = 10  # a part with fewer of a kind gets no figure
 _CLINICS: Final = ("multan_wrist", "fracatlas", "eeeh_lowerleg")  # in the order of the card; others follow
 
 Measure = Callable[[Answers], Metric]
+RegionMeasure = Callable[[Sequence[Entry], NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -232,28 +233,27 @@ def region_figures(judge: Judge, run: Run, side: int, scale: tuple[float, float]
     """Yield how often what the service draws meets a radiologist's boxes; `scale` is the evidence drawn as 0 and 1."""
     judged = np.isfinite(run.strongest)
     boxed = judged & judge.fractured & np.array([bool(entry.boxes) for entry in judge.entries], bool)
-    if not boxed.any():
-        return
-    rows = np.flatnonzero(boxed)
-    peaks, centres, spots = (np.full(len(boxed), np.nan) for _ in range(3))
-    entries = [judge.entries[row] for row in rows.tolist()]
-    peaks[rows] = peak_hits(entries, run.evidence[rows], side)
-    centres[rows], spots[rows] = centre_hits(entries), hit_boxes(entries, run.evidence[rows], side, scale)
-    for source in ["fracatlas", *sorted(set(judge.sources[boxed]) - {"fracatlas"})]:
+    measures: Mapping[tuple[str, str], RegionMeasure] = {
+        ("peak_at_box", "strongest spot, drawn or too faint, at a radiologist's box"): lambda entries, evidence: (
+            peak_hits(entries, evidence, side)
+        ),
+        ("spot_for_each_box", "share of a film's boxes with a spot drawn at them"): lambda entries, evidence: hit_boxes(
+            entries, evidence, side, scale
+        ),
+        ("centre_at_box", "for comparison: the film's centre at a box"): lambda entries, _: centre_hits(entries),
+    }
+    for source in sorted(set(judge.sources[boxed].tolist()), key=lambda name: (name != "fracatlas", name)):
         chosen = boxed & (judge.sources == source)
-        if not judge.has_enough(chosen):
-            continue
-        for key, name, hits in (
-            ("peak_at_box", "strongest spot at a radiologist's box", peaks),
-            ("spot_for_each_box", "share of a film's boxes with a spot drawn at them", spots),
-            ("centre_at_box", "for comparison: the film's centre at a box", centres),
-        ):
-            estimate = judge.estimate(lambda rows, hits=hits: float(np.mean(hits[rows])), chosen)  # type: ignore[misc]
-            yield Figure(f"{key}_{source}", f"{name}, {source}", {"folds": estimate})
-    normal = judge.normal & judged
-    drawn = drawn_share(run.strongest, scale)
-    shown = judge.estimate(lambda rows: share(drawn[rows]), normal)
-    yield Figure("drawn_on_normal", "normal films on which a spot would be drawn", {"folds": shown})
+        entries = [judge.entries[row] for row in np.flatnonzero(chosen).tolist()]
+        for (key, name), measure in measures.items() if judge.has_enough(chosen) else ():
+            hits = np.full(len(boxed), np.nan)
+            hits[chosen] = measure(entries, run.evidence[chosen])
+            estimates: dict[Column, Estimate] = {"folds": judge.estimate(_mean_of(hits), chosen)}
+            yield Figure(f"{key}_{source}", f"{name}: {source}", estimates)
+    if (judge.normal & judged).any():
+        drawn = _mean_of(drawn_share(run.strongest, scale))
+        shown: dict[Column, Estimate] = {"folds": judge.estimate(drawn, judge.normal & judged)}
+        yield Figure("drawn_on_normal", "normal films on which a spot would be drawn", shown)
 
 
 def damage_figures(judge: Judge, folder: Path) -> Iterator[Figure]:
@@ -405,6 +405,10 @@ def _prevalence(judge: Judge, there: Bools) -> dict[str, float]:
 def _mean_size(answers: Answers) -> Metric:
     sizes = np.where(np.isfinite(answers.quantiles[:, 0]), answers.possible.sum(axis=1), np.nan)
     return lambda rows: float(np.mean(sizes[rows]))
+
+
+def _mean_of(values: NDArray[Any]) -> Metric:
+    return lambda rows: float(np.mean(values[rows]))
 
 
 def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Metric:

@@ -1,6 +1,6 @@
 """What the networks gave for films that they were not trained on, and what follows from it: answers to be judged.
 
-Every film was held back twice: by the network of its fold, and by one that saw nothing of the film's source. Lines,
+A film is held back twice: by the network of its fold, and by one that saw nothing of the film's source. Lines,
 threshold and quantiles are fitted on scores of both kinds. Whatever judges a film is fitted without it: without its
 fold where folds are judged, without its source where sources left out are.
 """
@@ -8,18 +8,21 @@ fold where folds are judged, without its source where sources left out are.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.calibration import (
+    MAX_NORMALS_ACCEPTED,
+    MAX_UNSEEN_NORMALS_ACCEPTED,
     Calibration,
     Scores,
     choose_threshold,
     confidence,
     fit_calibration,
-    strata,
+    normal_strata,
+    other_strata,
 )
 from training.conformal import fit_quantiles, possible, true_classes
 from training.heatmap import choose_scale
@@ -28,6 +31,8 @@ from training.metrics import Bools, Floats
 from training.scope import Features, judge_scope
 from training.splits import Rows, Split, plan_splits
 from training.views import PLAIN
+
+_PARTS: Final = 5  # that a single fold is cut into
 
 
 class UnfinishedRunError(Exception):
@@ -100,11 +105,13 @@ class Answers:
         return possible(self.probabilities, self.quantiles)
 
 
-def load_run(folder: Path, entries: Sequence[Entry], *, partial: bool = False) -> Run:
-    """Read a run's scores for the plain view; of a partial run those of finished splits. Raise UnfinishedRunError."""
+def load_run(folder: Path, entries: Sequence[Entry]) -> Run:
+    """Read a run's scores for the plain view: of the splits that are finished. Raise UnfinishedRunError without a fold.
+
+    Films of the other splits count as not judged.
+    """
     features = load_features(folder)
-    planned = [split for split in plan_splits(entries) if len(split.score)]
-    splits = [split for split in planned if not partial or (folder / f"{split.name}.{PLAIN}.npz").exists()]
+    splits = [split for split in plan_splits(entries) if (folder / f"{split.name}.{PLAIN}.npz").exists()]
     folds = [split for split in splits if split.is_fold]
     if not folds:
         raise UnfinishedRunError(f"{folder.name} lacks every fold: run `python -m training.train` first")
@@ -126,8 +133,11 @@ def fit(run: Run, entries: Sequence[Entry], keep: Bools) -> Fit:
     calibration = fit_calibration(*(left_out if left_out.holds_all_kinds else folds).fitted)
     probabilities = [calibration.apply(part.scores) for part in (folds, left_out)]
     not_to_accept = [
-        *strata(confidence(probabilities[0]), folds.entries, left_out=False),
-        *strata(confidence(probabilities[1]), left_out.entries, left_out=True),
+        *normal_strata(confidence(probabilities[0]), folds.entries, MAX_NORMALS_ACCEPTED),
+        *normal_strata(confidence(probabilities[1]), left_out.entries, MAX_UNSEEN_NORMALS_ACCEPTED),
+        *other_strata(
+            np.concatenate([confidence(part) for part in probabilities]), [*folds.entries, *left_out.entries]
+        ),
     ]
     truth = np.concatenate([true_classes(part.entries) for part in (folds, left_out)])
     quantiles = fit_quantiles(np.concatenate(probabilities), truth)
@@ -135,13 +145,20 @@ def fit(run: Run, entries: Sequence[Entry], keep: Bools) -> Fit:
 
 
 def answer_folds(run: Run, entries: Sequence[Entry]) -> Answers:
-    """Answer every film by its fold's network, with what is fitted without its fold."""
-    return _answer(run, entries, run.folds, [entry.fold for entry in entries])
+    """Answer every film by its fold's network, with what is fitted without its fold.
+
+    A single finished fold is cut by groups into five parts: each is answered with what is fitted without it.
+    """
+    folds = np.array([entry.fold for entry in entries])
+    if len(np.unique(folds[run.folds.judged])) > 1:
+        return _answer(run, entries, run.folds, folds)
+    _, groups = np.unique([entry.group for entry in entries], return_inverse=True)
+    return _answer(run, entries, run.folds, groups % _PARTS)
 
 
 def answer_left_out(run: Run, entries: Sequence[Entry]) -> Answers:
     """Answer every film by the network trained without its source, with what is fitted without its source."""
-    return _answer(run, entries, run.left_out, [entry.source for entry in entries])
+    return _answer(run, entries, run.left_out, np.array([entry.source for entry in entries]))
 
 
 def evidence_scale(run: Run, entries: Sequence[Entry]) -> tuple[float, float]:
@@ -161,8 +178,7 @@ def load_answers(path: Path, name: str) -> Answers:
 
 def load_features(folder: Path) -> Features:
     """Read the frozen layers' features of every film, (n, features). Raise UnfinishedRunError."""
-    features: Features = _read(folder / "features.npz")["pooled"]
-    return features
+    return np.asarray(_read(folder / "features.npz")["pooled"], np.float32)
 
 
 def load_split(folder: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[Any]]:
@@ -184,8 +200,8 @@ class _Part:
         return {"fisura", "fractura", "normal"} <= {entry.label for entry in self.entries}
 
 
-def _answer(run: Run, entries: Sequence[Entry], scores: Scores, parts: Sequence[Any]) -> Answers:
-    part_of = np.array(parts)
+def _answer(run: Run, entries: Sequence[Entry], scores: Scores, part_of: NDArray[Any]) -> Answers:
+    """Answer the films that were judged, each with what is fitted on the films of other parts."""
     answers = Answers(*(np.full((len(entries), *shape), np.nan) for shape in ((3,), (), (3,))))
     for part in np.unique(part_of[scores.judged]):
         fitted, judged = fit(run, entries, part_of != part), (part_of == part) & scores.judged

@@ -11,8 +11,9 @@ from training.calibration import (
     choose_threshold,
     confidence,
     fit_calibration,
+    normal_strata,
+    other_strata,
     shift,
-    strata,
 )
 
 
@@ -85,7 +86,7 @@ def test_films_of_one_kind_alone_cannot_be_calibrated():
 def test_the_threshold_keeps_false_acceptance_below_its_limit():
     entries = make_entries(700)
     scores = np.random.default_rng(4).random(700)
-    threshold = choose_threshold(strata(scores, entries, left_out=False))
+    threshold = choose_threshold([*normal_strata(scores, entries, 0.07), *other_strata(scores, entries)])
     normal = np.array([entry.label == "normal" for entry in entries])
     assert 0.9 < threshold < 1
     assert (scores[normal] >= threshold).mean() < 0.07
@@ -94,7 +95,7 @@ def test_the_threshold_keeps_false_acceptance_below_its_limit():
 def test_the_threshold_holds_on_a_source_left_out_with_a_limit_of_its_own():
     entries = make_entries(700)
     scores = np.random.default_rng(4).random(700)
-    threshold = choose_threshold(strata(scores, entries, left_out=True))
+    threshold = choose_threshold(normal_strata(scores, entries, 0.3))
     normal = np.array([entry.label == "normal" for entry in entries])
     assert 0.65 < threshold < 0.8
     assert 0.2 < (scores[normal] >= threshold).mean() < 0.3
@@ -102,7 +103,9 @@ def test_the_threshold_holds_on_a_source_left_out_with_a_limit_of_its_own():
 
 def test_few_normals_and_photographs_do_not_bound_the_threshold():
     few = [make_entry("normal", group=f"g{row}") for row in range(20)]
-    assert strata(np.ones(20), few, left_out=False) == []
+    photographs = [dataclasses.replace(make_entry("other"), original_label="photo cat") for _ in range(50)]
+    assert normal_strata(np.ones(20), few, 0.07) == []
+    assert other_strata(np.ones(50), photographs) == []
     assert choose_threshold([]) == 0.05
 
 

@@ -10,7 +10,7 @@ import pytest
 import training.evaluate
 from tests.support.entries import make_entries
 from tests.support.runs import make_hospitals, write_run
-from training.card import render_card, table
+from training.card import Shipped, render_card, table
 from training.evaluate import compute, gather_answers, quality, show
 from training.figures import Judge
 from training.manifest import digest_manifest, read_manifest
@@ -35,7 +35,7 @@ def judged(tmp_path_factory):
 
 def test_the_card_begins_with_sources_left_out_and_fills_every_gap(judged):
     judge, run, sections = judged
-    card = render_card(judge, run, sections, PLACES, "0" * 64)
+    card = render_card(judge, run, sections, PLACES, Shipped("all", "0" * 64))
     assert "$" not in card
     assert card.index("## On a hospital that it never saw") < card.index("## What it is")
     first = next(line for line in card.splitlines() if line.startswith("| figure |"))
@@ -63,7 +63,7 @@ def test_a_figure_is_shown_with_its_aim(judged):
 
 def test_a_manifest_with_one_source_gets_a_card_that_says_so(tmp_path):
     judge, run, sections = judge_run(tmp_path, make_entries(200))
-    card = render_card(judge, run, sections, PLACES, "0" * 64)
+    card = render_card(judge, run, sections, PLACES, Shipped("all", "0" * 64))
     assert "none could be left out" in card
     assert next(line for line in card.splitlines() if line.startswith("| figure |")) == "| figure | folds |"
 

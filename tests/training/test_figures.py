@@ -73,8 +73,7 @@ def test_the_right_class_among_the_accepted_leaves_the_rejected_out():
 
 
 def test_a_shift_to_the_films_own_prevalence_mends_a_calibration_for_another():
-    entries = [make_entry("fractura", 0, "here", f"f{row}") for row in range(300)]
-    entries += [make_entry("normal", 0, "here", f"n{row}") for row in range(100)]
+    entries = [make_entry("normal" if row % 4 == 0 else "fractura", 0, "here", f"g{row}") for row in range(400)]
     fractured = np.full(400, 0.33)  # the prior, for films of which three in four are fractured
     probabilities = np.stack([fractured * 0.2, fractured * 0.8, 1 - fractured], axis=1)
     judge = Judge(entries, {"left_out": as_answers(probabilities)})

@@ -63,23 +63,39 @@ def test_a_manifest_with_one_source_is_calibrated_on_its_folds(tmp_path):
     assert not answer_left_out(run, entries).judged.any()
 
 
-def test_an_unfinished_run_names_what_it_lacks(tmp_path):
-    write_run(tmp_path, ENTRIES)
-    (tmp_path / "without_north.plain.npz").unlink()
-    with pytest.raises(UnfinishedRunError, match=r"lacks without_north\.plain\.npz"):
-        load_run(tmp_path, ENTRIES)
-
-
-def test_of_a_partial_run_the_finished_splits_are_judged(tmp_path):
+def test_of_an_unfinished_run_the_finished_splits_are_judged(tmp_path):
     write_run(tmp_path, ENTRIES)
     for name in ("without_north", "fold_1", "fold_4"):
         (tmp_path / f"{name}.plain.npz").unlink()
-    run = load_run(tmp_path, ENTRIES, partial=True)
+    run = load_run(tmp_path, ENTRIES)
     folds, left_out = answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)
     assert {entry.fold for entry, judged in zip(ENTRIES, folds.judged, strict=True) if judged} == {0, 2, 3}
     judged = {entry.source for entry, judged in zip(ENTRIES, left_out.judged, strict=True) if judged}
     assert "north" not in judged
     assert {"south", "east"} <= judged
+
+
+def test_a_single_fold_is_judged_in_parts_each_by_what_is_fitted_without_it(tmp_path):
+    write_run(tmp_path, ENTRIES)
+    for fold in range(1, 5):
+        (tmp_path / f"fold_{fold}.plain.npz").unlink()
+    run = load_run(tmp_path, ENTRIES)
+    answers = answer_folds(run, ENTRIES)
+    assert answers.judged.tolist() == [entry.fold == 0 for entry in ENTRIES]
+    used = {tuple(quantiles) for quantiles in answers.quantiles[answers.judged]}
+    assert len(used) == 5
+    _, groups = np.unique([entry.group for entry in ENTRIES], return_inverse=True)
+    part = groups % 5 == 0
+    expected = fit(run, ENTRIES, ~part).calibration.apply(run.folds)[part & answers.judged]
+    np.testing.assert_allclose(answers.probabilities[part & answers.judged], expected)
+
+
+def test_a_run_without_a_fold_is_refused(tmp_path):
+    write_run(tmp_path, ENTRIES)
+    for fold in range(5):
+        (tmp_path / f"fold_{fold}.plain.npz").unlink()
+    with pytest.raises(UnfinishedRunError, match="lacks every fold"):
+        load_run(tmp_path, ENTRIES)
 
 
 def test_kept_answers_are_read_as_they_were_given(tmp_path):
