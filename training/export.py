@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from training.backbone import Tensor
 from training.calibration import PRIOR, Calibration
 from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest, take
-from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE, build_network
+from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE
 from training.outcome import Fit, evidence_scale, fit, load_features, load_run
 from training.recipe import RECIPES, Recipe
 from training.scope import Familiarity, Features, Scope, fit_familiarity, fit_scope
 from training.splits import find_split
-from training.train import RUNS, SCORES, load_places
+from training.train import RUNS, SCORES, load_network
 
 MODEL: Final = Path("bone_fracture_classifier.h5")
 PROBABILITIES: Final = "probabilities"
@@ -162,11 +162,10 @@ def _draw_bone(size: tuple[int, int], shift: float, slope: float, gap: float) ->
     return np.clip(image + np.random.default_rng(0).normal(0, 4, size), 0, 255)
 
 
-def build_final(recipe: Recipe, weights: Path, features: Features, learnt: Sequence[Entry], fitted: Fit) -> keras.Model:
-    """Build the network that is shipped; scope and familiarity are fitted on the films that it learnt from."""
+def fit_and_finish(network: keras.Model, features: Features, learnt: Sequence[Entry], fitted: Fit) -> keras.Model:
+    """Fit scope and familiarity on the films that a network learnt from, and put all that was fitted behind it."""
     bone = np.array([entry.label != "other" for entry in learnt])
     familiarity = fit_familiarity(features[bone], [entry.fold for entry in learnt if entry.label != "other"])
-    network = build_network(recipe, load_places(recipe, weights))
     return finish_network(network, fitted.calibration, fit_scope(features, bone), familiarity)
 
 
@@ -189,8 +188,8 @@ def main() -> None:
     attributes |= {"version": chosen.version, "trained_on": chosen.split}
     attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
     rows = find_split(entries, chosen.split).train
-    learnt, weights = take(entries, rows), chosen.runs / recipe.name / f"{chosen.split}.weights.h5"
-    network = build_final(recipe, weights, load_features(scores)[rows], learnt, fitted)
+    learnt, trained = take(entries, rows), load_network(recipe, chosen.runs / recipe.name, chosen.split)
+    network = fit_and_finish(trained, load_features(scores)[rows], learnt, fitted)
     write_model(network, chosen.output, attributes, [entry.path for entry in learnt])
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {fitted.threshold}")
 

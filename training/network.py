@@ -1,16 +1,19 @@
 """The network: what a film's places score, what they add up to, and a thumbnail that tells what kind of image it is.
 
-A place has two scores: `known`, the log-odds that a fracture is there, and `type`, the log-odds of fisura if one is. A
-film's own two scores are read off its strongest places; nothing else of the film reaches them, because the look of the
-whole tells one hospital from another better than it tells broken from whole. The look of the whole has one use:
-features of a thumbnail, by the frozen ImageNet backbone, from which `training.calibration` tells limb bones from other
-images, and familiar films from unfamiliar ones.
+A place has two scores: `known`, the log-odds that a fracture is there, and `type`, the log-odds of fisura if one is.
+Whether a film shows a fracture is read off its strongest places; nothing else of the film reaches that score, because
+the look of the whole tells one hospital from another better than it tells broken from whole. Which type it is follows
+from the backbone's features at those places, and a little from a thumbnail of the whole. The thumbnail's features, by
+the frozen backbone, also tell limb bones from other images, and familiar films from others (`training.scope`).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import keras
+import numpy as np
 from keras import layers
+from numpy.typing import NDArray
 
 from training.backbone import Tensor, add_blocks, convolve, load_backbone
 from training.recipe import Recipe
@@ -21,6 +24,10 @@ TYPE: Final = "type"
 KNOWN_PLACE: Final = "known_place"
 TYPE_PLACE: Final = "type_place"
 POOLED: Final = "pooled"
+FOCUSED: Final = "focused"
+FOCUSED_BLOCKS: Final = (7, 10)  # whose features at the strongest places tell the type
+
+Weights = Sequence[NDArray[np.float32]]
 
 
 def build_places(recipe: Recipe) -> keras.Model:
@@ -54,25 +61,38 @@ def build_trainee(recipe: Recipe, places: keras.Model) -> keras.Model:
     return keras.Model([patches, films], outputs, name="trainee")
 
 
-def build_network(recipe: Recipe, places: keras.Model | None = None) -> keras.Model:
-    """Build the network that judges a film, with the weights of a trained part.
+def build_network(
+    recipe: Recipe, places: keras.Model | None = None, type_weights: Weights | None = None
+) -> keras.Model:
+    """Build the network that judges a film, with the weights of a trained part, and a kernel and bias for the type.
 
     Input: float32, (n, side, side, 1), 0 to 1. Outputs by name: `known` and `type`, (n, 1), the film's two scores;
-    `known_place` and `type_place`, (n, side / 16, side / 16, 1); `pooled`, (n, 1280), the thumbnail's features.
+    `known_place` and `type_place`, (n, side / 16, side / 16, 1); `focused`, (n, features), those of the backbone at the
+    strongest places; `pooled`, (n, 1280), the thumbnail's features.
     """
     pixels = keras.Input((recipe.side, recipe.side, 1), name="pixels")
     known_place, type_place = _score_places(recipe, pixels)
-    scores = [layers.Reshape((-1, 1))(place) for place in (known_place, type_place)]
-    attention = layers.Softmax(axis=1, name="attention")(layers.Rescaling(FOCUS)(scores[0]))
-    known, kind = (
-        layers.Flatten(name=name)(layers.Dot(axes=1)([attention, score]))
-        for name, score in zip((KNOWN, TYPE), scores, strict=True)
-    )
-    outputs = {KNOWN: known, TYPE: kind, KNOWN_PLACE: known_place, TYPE_PLACE: type_place}
+    scores = layers.Reshape((-1, 1))(known_place)
+    attention = layers.Softmax(axis=1, name="attention")(layers.Rescaling(FOCUS)(scores))
+    body = keras.Model(pixels, known_place)
+    focused = [_focus(attention, body.get_layer(f"block_{number}").output) for number in FOCUSED_BLOCKS]
+    outputs = {KNOWN_PLACE: known_place, TYPE_PLACE: type_place}
+    outputs[KNOWN] = layers.Flatten(name=KNOWN)(layers.Dot(axes=1)([attention, scores]))
+    outputs[FOCUSED] = layers.Concatenate(name=FOCUSED)(focused)
     outputs[POOLED] = _look_at_thumbnail(recipe, pixels)
+    evidence = layers.Concatenate()([outputs[FOCUSED], outputs[POOLED]])
+    outputs[TYPE] = layers.Dense(1, name=TYPE)(evidence)
     network = keras.Model(pixels, outputs, name="bone_fracture_classifier")
     _copy_weights(places or build_places(recipe), network)
+    if type_weights is not None:
+        network.get_layer(TYPE).set_weights(type_weights)
     return network
+
+
+def _focus(attention: Tensor, features: Tensor) -> Tensor:
+    """Return the mean of a block's features, (n, channels), each place weighing as its attention."""
+    flat = layers.Reshape((-1, features.shape[-1]))(features)
+    return layers.Flatten()(layers.Dot(axes=1)([attention, flat]))
 
 
 def _score_places(recipe: Recipe, pixels: Tensor) -> list[Tensor]:

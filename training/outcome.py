@@ -135,9 +135,7 @@ def fit(run: Run, entries: Sequence[Entry], keep: Bools) -> Fit:
     not_to_accept = [
         *normal_strata(confidence(probabilities[0]), folds.entries, MAX_NORMALS_ACCEPTED),
         *normal_strata(confidence(probabilities[1]), left_out.entries, MAX_UNSEEN_NORMALS_ACCEPTED),
-        *other_strata(
-            np.concatenate([confidence(part) for part in probabilities]), [*folds.entries, *left_out.entries]
-        ),
+        *other_strata(confidence(np.concatenate(probabilities)), [*folds.entries, *left_out.entries]),
     ]
     truth = np.concatenate([true_classes(part.entries) for part in (folds, left_out)])
     quantiles = fit_quantiles(np.concatenate(probabilities), truth)

@@ -1,10 +1,10 @@
 """Trains the network on every split and scores what each split held back: `python -m training.train --help`.
 
 A split that is done is not done again, and an interrupted one continues from its last epoch: run the same command.
-Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the trained part; to `<scores>/<recipe>/`: `<split>.<view>.npz`
-with `rows` of the manifest and their `known` and `type` scores, and for a fold's plain view the `evidence` of the
-places for the rows `boxed` and the score of each row's `strongest` place; and `features.npz`, the thumbnail's features
-of every film. The scores are small and kept in the repository, so that `evaluate` needs no training.
+Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the trained part, and `<split>.type.npz`, the line that tells the
+type; to `<scores>/<recipe>/`: `<split>.<view>.npz` with `rows` of the manifest and their `known` and `type` scores, and
+for a fold's plain view the `evidence` of the places for the rows `boxed` and the score of each row's `strongest` place;
+and `features.npz`, the thumbnail's features of every film. The scores are small and kept in the repository, so that `evaluate` needs no training.
 """
 
 import argparse
@@ -19,16 +19,19 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from training.backbone import Tensor
 from training.films import find_interest, read_films, to_pixels
 from training.manifest import Entry, add_data_argument, read_manifest, take
 from training.network import (
+    FOCUSED,
     KNOWN,
     KNOWN_PLACE,
     POOLED,
     TYPE,
+    Weights,
     build_network,
     build_places,
     build_trainee,
@@ -48,6 +51,8 @@ PAIR_LOSS: Final = 0.7
 STRONGEST_PLACES: Final = 10  # whose mean is compared between the two films of a pair
 HARDEST_PLACES: Final = 6  # of those outside boxes, which count as much as all of them
 LABEL_SMOOTHING: Final = 0.1
+TYPE_REGULARISATION: Final = 0.03  # scikit-learn's C
+THUMBNAIL_SHARE: Final = 0.2
 
 _SCORE_BATCH: Final = 8
 _PATCHES: Final = {"boxed": 0.56, "normal": 0.36, "other": 0.08}  # share of each kind of film among the patches
@@ -284,11 +289,36 @@ def score(network: keras.Model, films: Sequence[Image.Image], side: int, name: s
     return {key: np.concatenate([np.asarray(part[key]) for part in outputs]) for key in outputs[0]}
 
 
+def fit_type(network: keras.Model, material: Material, rows: Rows, side: int) -> Weights:
+    """Fit which type a fracture is, linearly, to the features of the typed films among these rows: a kernel, a bias.
+
+    The features at the strongest places count fully, the thumbnail's a fifth, so that the look of the whole has less
+    say. The strength of the regularisation and the fifth were chosen on sources left out (`EXPERIMENTS.md`).
+    """
+    typed = [row for row in rows.tolist() if material.entries[row].is_typed]
+    outputs = score(network, [material.films[row] for row in typed], side, "type")
+    features = np.concatenate([outputs[FOCUSED], outputs[POOLED]], axis=1)
+    scale = features.std(axis=0) + 1e-6
+    scale[outputs[FOCUSED].shape[1] :] /= THUMBNAIL_SHARE
+    middle = features.mean(axis=0)
+    labels = [material.entries[row].label == "fisura" for row in typed]
+    weights = [1.0 if material.entries[row].tier == "core" else 0.5 for row in typed]
+    line = LogisticRegression(C=TYPE_REGULARISATION, class_weight="balanced", max_iter=3000)
+    line.fit((features - middle) / scale, labels, sample_weight=weights)
+    kernel = line.coef_[0] / scale
+    return [kernel[:, np.newaxis].astype(np.float32), (line.intercept_ - middle @ kernel).astype(np.float32)]
+
+
 def run_split(recipe: Recipe, split: Split, material: Material, folders: Folders) -> None:
-    """Train on one split and write its weights; one that is there is not trained again."""
+    """Train on one split and write its weights; what is there is not trained again."""
     path = folders.run / f"{split.name}.weights.h5"
     if not path.exists():
         train_places(recipe, material, split.train, folders.run / "unfinished" / split.name).save_weights(path)
+    path = folders.run / f"{split.name}.type.npz"
+    if not path.exists():
+        network = build_network(recipe, load_places(recipe, folders.run / f"{split.name}.weights.h5"))
+        kernel, bias = fit_type(network, material, split.train, recipe.side)
+        np.savez(path, kernel=kernel, bias=bias)
 
 
 def score_split(recipe: Recipe, split: Split, material: Material, view: str, folders: Folders) -> None:
@@ -296,7 +326,7 @@ def score_split(recipe: Recipe, split: Split, material: Material, view: str, fol
     path = folders.scores / f"{split.name}.{view}.npz"
     if path.exists() or not len(split.score):
         return
-    network = build_network(recipe, load_places(recipe, folders.run / f"{split.name}.weights.h5"))
+    network = load_network(recipe, folders.run, split.name)
     films = [VIEWS[view](material.films[row]) for row in split.score.tolist()]
     outputs = score(network, films, recipe.side, f"{split.name} {view}")
     kept: dict[str, Any] = {"rows": split.score, KNOWN: outputs[KNOWN][:, 0], TYPE: outputs[TYPE][:, 0]}
@@ -315,6 +345,13 @@ def save_features(recipe: Recipe, material: Material, folders: Folders) -> None:
         frozen = keras.Model(network.input, {POOLED: network.get_layer(POOLED).output})
         pooled = score(frozen, material.films, recipe.side, "features")[POOLED]
         np.savez_compressed(path, pooled=pooled.astype(np.float16))
+
+
+def load_network(recipe: Recipe, run: Path, split: str) -> keras.Model:
+    """Read the network of a split back."""
+    with np.load(run / f"{split}.type.npz") as line:
+        weights = [line["kernel"], line["bias"]]
+    return build_network(recipe, load_places(recipe, run / f"{split}.weights.h5"), weights)
 
 
 def load_places(recipe: Recipe, path: Path) -> keras.Model:

@@ -23,6 +23,7 @@ def test_the_network_gives_a_films_scores_its_places_and_its_thumbnails_features
         "type": (2, 1),
         "known_place": (2, 6, 6, 1),
         "type_place": (2, 6, 6, 1),
+        "focused": (2, 192),
         "pooled": (2, 1280),
     }
 
@@ -33,6 +34,14 @@ def test_a_films_score_lies_between_the_mean_and_the_maximum_of_its_places():
     places = outputs["known_place"].reshape(3, -1)
     assert (places.mean(axis=1) <= outputs["known"][:, 0] + 1e-5).all()
     assert (outputs["known"][:, 0] <= places.max(axis=1) + 1e-5).all()
+
+
+def test_the_type_is_a_line_over_the_features_at_the_strongest_places_and_the_thumbnails():
+    pixels = np.random.default_rng(3).random((2, 96, 96, 1), np.float32)
+    kernel = np.random.default_rng(4).normal(size=(192 + 1280, 1)).astype(np.float32)
+    outputs = build_network(SMALL, type_weights=[kernel, np.float32([0.5])]).predict_on_batch(pixels)
+    features = np.concatenate([outputs["focused"], outputs["pooled"]], axis=1)
+    np.testing.assert_allclose(outputs["type"], features @ kernel + 0.5, rtol=1e-3)
 
 
 def test_the_network_scores_films_with_the_trained_part():
