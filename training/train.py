@@ -4,7 +4,8 @@ A split that is done is not done again, and an interrupted one continues from it
 Written to `<runs>/<recipe>/`: `<split>.weights.h5`, the trained part, and `<split>.type.npz`, the line that tells the
 type; to `<scores>/<recipe>/`: `<split>.<view>.npz` with `rows` of the manifest and their `known` and `type` scores, and
 for a fold's plain view the `evidence` of the places for the rows `boxed` and the score of each row's `strongest` place;
-and `features.npz`, the thumbnail's features of every film. The scores are small and kept in the repository, so that `evaluate` needs no training.
+and `features.npz`, the thumbnail's features of every film. The scores are small and kept in the repository, so that
+`evaluate` needs no training.
 """
 
 import argparse
