@@ -21,7 +21,8 @@ THRESHOLDS: Final = np.round(np.arange(0.05, 0.996, 0.005), 3)
 MAX_NORMALS_ACCEPTED: Final = 0.07
 MAX_OTHERS_ACCEPTED: Final = 0.08
 MAX_UNSEEN_NORMALS_ACCEPTED: Final = 0.30
-BOUND: Final = 0.90  # one-sided confidence of the bound that must stay below those
+BOUND: Final = 0.90  # one-sided confidence of the bounds that must stay below a limit
+SHARE_ITSELF: Final = 0.50
 
 _MIN_NORMALS: Final = 30  # a source with fewer cannot bound its own rate
 _MIN_KIND: Final = 15  # a source with fewer of either kind does not fit a line
@@ -111,35 +112,39 @@ def shift(probabilities: Floats, prevalence: dict[str, float]) -> Floats:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Films that must not be accepted, by their confidence and groups, and the share of them that may be."""
+    """Films that must not be accepted, by their confidence and groups, and the share of them that may be.
+
+    `level` is the confidence with which the share must be within the limit.
+    """
 
     scores: Floats
     groups: Sequence[str]
     limit: float
+    level: float
 
 
-def normal_strata(scores: Floats, entries: Sequence[Entry], limit: float) -> list[Stratum]:
+def normal_strata(scores: Floats, entries: Sequence[Entry], limit: float, level: float) -> list[Stratum]:
     """Return the normal films of each source with enough of them."""
     labels = np.array([entry.label for entry in entries])
     sources = np.array([entry.source for entry in entries])
     parts = [(labels == "normal") & (sources == source) for source in np.unique(sources)]
-    return [_stratum(scores, entries, part, limit) for part in parts if part.sum() >= _MIN_NORMALS]
+    return [_stratum(scores, entries, part, limit, level) for part in parts if part.sum() >= _MIN_NORMALS]
 
 
 def other_strata(scores: Floats, entries: Sequence[Entry]) -> list[Stratum]:
     """Return the images that show no limb bone and are not photographs, as one stratum, or none if they are few."""
     medical = np.array([entry.label == "other" and not entry.is_photograph for entry in entries], bool)
-    return [_stratum(scores, entries, medical, MAX_OTHERS_ACCEPTED)] if medical.sum() >= _MIN_NORMALS else []
+    return [_stratum(scores, entries, medical, MAX_OTHERS_ACCEPTED, BOUND)] if medical.sum() >= _MIN_NORMALS else []
 
 
 def choose_threshold(parts: Sequence[Stratum]) -> float:
-    """Choose the smallest threshold that keeps every stratum's bound within its limit; the highest where none does.
+    """Choose the smallest threshold that keeps the share accepted of every stratum within its limit.
 
-    The bound of the share accepted is a one-sided 90 % bootstrap bound over groups.
+    The share is the bootstrap's, over groups, at the stratum's level. The highest threshold where none does.
     """
     fits = np.ones(len(THRESHOLDS), bool)
     for part in parts:
-        fits &= _acceptance_bound(part.scores, part.groups) <= part.limit
+        fits &= _acceptance_bound(part) <= part.limit
     return float(THRESHOLDS[fits.argmax()] if fits.any() else THRESHOLDS[-1])
 
 
@@ -148,8 +153,8 @@ def sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float64)
 
 
-def _stratum(scores: Floats, entries: Sequence[Entry], part: Bools, limit: float) -> Stratum:
-    return Stratum(scores[part], [entries[row].group for row in np.flatnonzero(part).tolist()], limit)
+def _stratum(scores: Floats, entries: Sequence[Entry], part: Bools, limit: float, level: float) -> Stratum:
+    return Stratum(scores[part], [entries[row].group for row in np.flatnonzero(part).tolist()], limit, level)
 
 
 def _weigh_sources(sources: NDArray[np.str_], positive: Bools, prior: float) -> Floats:
@@ -184,11 +189,11 @@ def _fit_line(score: Floats, positive: Bools, weights: Floats) -> Line:
     return Line(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
-def _acceptance_bound(scores: Floats, groups: Sequence[str], repeats: int = 1000) -> Floats:
-    """Return, for each threshold, the bound of the share accepted: the bootstrap's 90 % point over whole groups."""
-    parts = group_parts(groups)
-    accepted = np.array([(scores[part, None] >= THRESHOLDS).sum(axis=0) for part in parts])
+def _acceptance_bound(stratum: Stratum, repeats: int = 1000) -> Floats:
+    """Return, for each threshold, the share accepted: the bootstrap's quantile of that level over whole groups."""
+    parts = group_parts(stratum.groups)
+    accepted = np.array([(stratum.scores[part, None] >= THRESHOLDS).sum(axis=0) for part in parts])
     sizes = np.array([len(part) for part in parts])
     draws = np.random.default_rng(0).multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=repeats)
     shares = (draws @ accepted) / (draws @ sizes)[:, None]
-    return np.asarray(np.quantile(shares, BOUND, axis=0), np.float64)
+    return np.asarray(np.quantile(shares, stratum.level, axis=0), np.float64)

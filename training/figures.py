@@ -25,7 +25,7 @@ from training.metrics import (
 )
 from training.outcome import Answers, Run, load_split
 from training.splits import Rows
-from training.views import DAMAGES
+from training.views import DAMAGES, PLAIN
 
 Column = Literal["left_out", "folds", "left_out_before", "folds_before"]
 COLUMNS: Final[Mapping[Column, str]] = {
@@ -258,10 +258,10 @@ def region_figures(judge: Judge, run: Run, side: int, scale: tuple[float, float]
 
 def damage_figures(judge: Judge, folder: Path) -> Iterator[Figure]:
     """Yield the AUC that each kind of damage costs, in folds, draws of groups paired; one not scored yields none."""
-    folds = sorted({entry.fold for entry in judge.entries})
-    plain = _raw_scores(folder, folds, "plain", len(judge.entries))
+    folds = [fold for fold in sorted({entry.fold for entry in judge.entries}) if _is_scored(folder, fold, PLAIN)]
+    plain = _raw_scores(folder, folds, PLAIN, len(judge.entries))
     for damage in DAMAGES:
-        if not all((folder / f"fold_{fold}.{damage}.npz").exists() for fold in folds):
+        if not all(_is_scored(folder, fold, damage) for fold in folds):
             continue
         damaged = _raw_scores(folder, folds, damage, len(judge.entries))
         bones = judge.bone & (judge.sources == "fracatlas")
@@ -413,6 +413,10 @@ def _mean_of(values: NDArray[Any]) -> Metric:
 
 def _loss(whole: Floats, damaged: Floats, positive: Bools) -> Metric:
     return lambda rows: auc(whole[rows], positive[rows]) - auc(damaged[rows], positive[rows])
+
+
+def _is_scored(folder: Path, fold: int, view: str) -> bool:
+    return (folder / f"fold_{fold}.{view}.npz").exists()
 
 
 def _raw_scores(folder: Path, folds: Sequence[int], view: str, count: int) -> tuple[Floats, Floats]:

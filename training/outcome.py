@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.calibration import (
+    BOUND,
     MAX_NORMALS_ACCEPTED,
     MAX_UNSEEN_NORMALS_ACCEPTED,
+    SHARE_ITSELF,
     Calibration,
     Scores,
     choose_threshold,
@@ -132,10 +134,11 @@ def fit(run: Run, entries: Sequence[Entry], keep: Bools) -> Fit:
     folds, left_out = (_Part(scores, entries, keep) for scores in (run.folds, run.left_out))
     calibration = fit_calibration(*(left_out if left_out.holds_all_kinds else folds).fitted)
     probabilities = [calibration.apply(part.scores) for part in (folds, left_out)]
+    confident = [confidence(part) for part in probabilities]
     not_to_accept = [
-        *normal_strata(confidence(probabilities[0]), folds.entries, MAX_NORMALS_ACCEPTED),
-        *normal_strata(confidence(probabilities[1]), left_out.entries, MAX_UNSEEN_NORMALS_ACCEPTED),
-        *other_strata(confidence(np.concatenate(probabilities)), [*folds.entries, *left_out.entries]),
+        *normal_strata(confident[0], folds.entries, MAX_NORMALS_ACCEPTED, SHARE_ITSELF),
+        *normal_strata(confident[1], left_out.entries, MAX_UNSEEN_NORMALS_ACCEPTED, BOUND),
+        *other_strata(confident[0], folds.entries),
     ]
     truth = np.concatenate([true_classes(part.entries) for part in (folds, left_out)])
     quantiles = fit_quantiles(np.concatenate(probabilities), truth)

@@ -86,7 +86,7 @@ def test_films_of_one_kind_alone_cannot_be_calibrated():
 def test_the_threshold_keeps_false_acceptance_below_its_limit():
     entries = make_entries(700)
     scores = np.random.default_rng(4).random(700)
-    threshold = choose_threshold([*normal_strata(scores, entries, 0.07), *other_strata(scores, entries)])
+    threshold = choose_threshold([*normal_strata(scores, entries, 0.07, 0.9), *other_strata(scores, entries)])
     normal = np.array([entry.label == "normal" for entry in entries])
     assert 0.9 < threshold < 1
     assert (scores[normal] >= threshold).mean() < 0.07
@@ -95,16 +95,25 @@ def test_the_threshold_keeps_false_acceptance_below_its_limit():
 def test_the_threshold_holds_on_a_source_left_out_with_a_limit_of_its_own():
     entries = make_entries(700)
     scores = np.random.default_rng(4).random(700)
-    threshold = choose_threshold(normal_strata(scores, entries, 0.3))
+    threshold = choose_threshold(normal_strata(scores, entries, 0.3, 0.9))
     normal = np.array([entry.label == "normal" for entry in entries])
     assert 0.65 < threshold < 0.8
     assert 0.2 < (scores[normal] >= threshold).mean() < 0.3
 
 
+def test_a_bound_asks_for_a_higher_threshold_than_the_share_itself():
+    entries = make_entries(700)
+    scores = np.random.default_rng(4).random(700)
+    bound, share = (choose_threshold(normal_strata(scores, entries, 0.07, level)) for level in (0.9, 0.5))
+    assert bound > share
+    normal = np.array([entry.label == "normal" for entry in entries])
+    assert (scores[normal] >= share).mean() == pytest.approx(0.07, abs=0.01)
+
+
 def test_few_normals_and_photographs_do_not_bound_the_threshold():
     few = [make_entry("normal", group=f"g{row}") for row in range(20)]
     photographs = [dataclasses.replace(make_entry("other"), original_label="photo cat") for _ in range(50)]
-    assert normal_strata(np.ones(20), few, 0.07) == []
+    assert normal_strata(np.ones(20), few, 0.07, 0.9) == []
     assert other_strata(np.ones(50), photographs) == []
     assert choose_threshold([]) == 0.05
 

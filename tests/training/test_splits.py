@@ -41,8 +41,7 @@ def test_sources_with_a_place_in_the_plan_go_there_and_new_ones_are_left_out_by_
     entries += [make_entry("other", source="imagenet_samples"), make_entry("fractura", source="my_few")]
     assert plan_left_out(entries) == {
         "multan_wrist": ["multan_wrist", "imagenet_samples", "my_few"],
-        "fracatlas": ["fracatlas"],
-        "hbfmid": ["hbfmid"],
+        "fracatlas": ["fracatlas", "hbfmid"],
         "my_hospital": ["my_hospital"],
     }
 
