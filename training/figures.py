@@ -122,12 +122,12 @@ class Judge:
         names = [*_CLINICS, *sorted(set(self.sources.tolist()) - set(_CLINICS))]
         return [name for name in names if self._are_enough(self.fractured, self.normal, within=self.sources == name)]
 
-    def compare(self, key: str, name: str, measure: Measure, chosen: Bools) -> Figure:
-        """Compute one measure in every column, over the chosen films that were judged there."""
+    def compare(self, key: str, name: str, measure: Measure, chosen: Bools, least: int = 1) -> Figure:
+        """Compute one measure in every column, over the chosen films that were judged there, if they are enough."""
         estimates: dict[Column, Estimate] = {}
         for column, answers in self.answers.items():
             rows = chosen & answers.judged
-            if rows.any():
+            if rows.sum() >= least:
                 estimate = bootstrap(measure(answers), np.flatnonzero(rows), self.groups)
                 estimates |= {column: estimate} if np.isfinite(estimate.value) else {}
         return Figure(key, name, estimates)
@@ -278,10 +278,10 @@ def part_figures(judge: Judge) -> Iterator[Figure]:
     for name, part in judge.parts():
         if judge.has_enough(part & judge.fisura, part & judge.typed & ~judge.fisura):
             title = f"{name}: fisura against fractura, AUC"
-            yield judge.compare(f"type_auc, {name}", title, judge.type_auc, part & judge.typed)
+            yield judge.compare(f"type_auc, {name}", title, judge.type_auc, part & judge.typed, _MIN_FILMS)
         if judge.has_enough(part & judge.fractured, part & judge.normal):
             title = f"{name}: fractured against normal, AUC"
-            yield judge.compare(f"fracture_auc, {name}", title, judge.fracture_auc, part & judge.bone)
+            yield judge.compare(f"fracture_auc, {name}", title, judge.fracture_auc, part & judge.bone, _MIN_FILMS)
         for label, answer, measure in (
             ("fisura", "accepted", accepted),
             ("fractura", "accepted", accepted),
@@ -291,7 +291,9 @@ def part_figures(judge: Judge) -> Iterator[Figure]:
         ):
             films = part & (judge.labels == label)
             if judge.has_enough(films):
-                yield judge.compare(f"{label}_{answer}, {name}", f"{name}: {label} {answer}", measure, films)
+                yield judge.compare(
+                    f"{label}_{answer}, {name}", f"{name}: {label} {answer}", measure, films, _MIN_FILMS
+                )
 
 
 def _recognition(judge: Judge) -> Iterator[Figure]:
