@@ -24,9 +24,10 @@ from training.recipe import Recipe
 from training.splits import plan_left_out
 
 _TEMPLATE: Final = Path(__file__).with_name("card_template.md")
+# By figure; what is stated is the share itself.
 _SENTENCES: Final = {
-    "fractured_accepted_mean": "Of 100 films with a fracture it answers {part} with a class; the rest it misses.",
-    "normal_rejected_mean": "Of 100 films without one it answers {rest} with a class all the same: false alarms.",
+    "fractured_accepted_mean": "Of 100 films with a fracture it answers {part} with a class; it misses the rest.",
+    "normal_rejected_mean": "Of 100 films without one it refuses {part}; the rest are false alarms.",
     "fracture_auc_mean": (
         "Of a film with a fracture and one without, it scores the former higher in {part} of 100 pairs (50 is chance)."
     ),
@@ -86,12 +87,17 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def describe(figures: Sequence[Figure]) -> Iterator[str]:
-    """Yield what the network does on a hospital that it never saw, in words, from the means over sources left out."""
+    """Yield in words what the network does on a hospital that it never saw: mean and range over sources left out."""
     found = {figure.key: figure.estimates["left_out"] for figure in figures if "left_out" in figure.estimates}
     for key, sentence in _SENTENCES.items():
-        if key in found:
-            part = round(100 * found[key].value)
-            yield sentence.format(part=part, rest=100 - part) + f" ({_interval(found[key])}, n {found[key].images:,})"
+        by_source = [found[name].value for name in found if name.startswith(key.removesuffix("mean")) and name != key]
+        if key in found and by_source:
+            mean = found[key]
+            part, low, high, least, most = (
+                round(100 * value) for value in (mean.value, mean.low, mean.high, min(by_source), max(by_source))
+            )
+            counted = f"95 % interval {low} to {high}; by source {least} to {most}; n {mean.images:,}"
+            yield f"{sentence.format(part=part)} ({counted})"
 
 
 def list_missed(figures: Iterable[Figure]) -> Iterator[str]:
