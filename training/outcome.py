@@ -27,6 +27,7 @@ from training.calibration import (
     other_strata,
 )
 from training.conformal import fit_quantiles, possible, true_classes
+from training.errors import TrainingError
 from training.heatmap import choose_scale
 from training.manifest import Entry, take
 from training.metrics import Bools, Floats
@@ -35,10 +36,6 @@ from training.splits import Rows, Split, plan_splits
 from training.views import PLAIN
 
 _PARTS: Final = 5  # that a single fold is cut into
-
-
-class UnfinishedRunError(Exception):
-    """A run that lacks a split."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Answers:
 
 
 def load_run(folder: Path, entries: Sequence[Entry]) -> Run:
-    """Read a run's scores for the plain view: of the splits that are finished. Raise UnfinishedRunError without a fold.
+    """Read a run's scores for the plain view: of the splits that are finished. Raise TrainingError without a fold.
 
     Films of the other splits count as not judged.
     """
@@ -116,7 +113,7 @@ def load_run(folder: Path, entries: Sequence[Entry]) -> Run:
     splits = [split for split in plan_splits(entries) if (folder / f"{split.name}.{PLAIN}.npz").exists()]
     folds = [split for split in splits if split.is_fold]
     if not folds:
-        raise UnfinishedRunError(f"{folder.name} lacks every fold: run `python -m training.train` first")
+        raise TrainingError(f"{folder.name} lacks every fold: run `python -m training.train` first")
     evidence, strongest = _load_regions(folder, entries, folds)
     return Run(
         _join_splits(folder, entries, features, folds),
@@ -178,12 +175,12 @@ def load_answers(path: Path, name: str) -> Answers:
 
 
 def load_features(folder: Path) -> Features:
-    """Read the frozen layers' features of every film, (n, features). Raise UnfinishedRunError."""
+    """Read the frozen layers' features of every film, (n, features). Raise TrainingError."""
     return np.asarray(_read(folder / "features.npz")["pooled"], np.float32)
 
 
 def load_split(folder: Path, split: str, view: str = PLAIN) -> dict[str, NDArray[Any]]:
-    """Read one split's scores for a view. Raise UnfinishedRunError."""
+    """Read one split's scores for a view. Raise TrainingError."""
     return _read(folder / f"{split}.{view}.npz")
 
 
@@ -234,6 +231,6 @@ def _load_regions(folder: Path, entries: Sequence[Entry], folds: Sequence[Split]
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
-        raise UnfinishedRunError(f"{path.parent.name} lacks {path.name}: run `python -m training.train` first")
+        raise TrainingError(f"{path.parent.name} lacks {path.name}: run `python -m training.train` first")
     with np.load(path) as file:
         return dict(file)

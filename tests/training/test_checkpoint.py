@@ -4,7 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from training.checkpoint import CheckpointError, read_checkpoint
+from training.checkpoint import read_checkpoint
+from training.errors import TrainingError
 
 
 def _write_checkpoint(folder, call):
@@ -26,12 +27,12 @@ def test_a_legacy_checkpoint_is_read_without_torch(tmp_path):
 
 
 def test_a_checkpoint_that_asks_for_code_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"os\.system"):
+    with pytest.raises(TrainingError, match=r"os\.system"):
         read_checkpoint(_write_checkpoint(tmp_path, ("os", "system")))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = _write_checkpoint(tmp_path, ("torch._utils", "_rebuild_tensor_v2"))
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(TrainingError, match="damaged"):
         read_checkpoint(path)

@@ -1,7 +1,8 @@
 import pytest
 
 from tests.support.entries import make_entry
-from training.manifest import Box, ManifestError, read_manifest
+from training.errors import TrainingError
+from training.manifest import Box, read_manifest
 
 
 def test_a_manifest_is_read_with_its_boxes(folder):
@@ -16,7 +17,7 @@ def test_a_manifest_is_read_with_its_boxes(folder):
 def test_a_manifest_with_an_unknown_label_is_refused(folder):
     manifest = folder / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("normal", "broken"))
-    with pytest.raises(ManifestError, match="broken"):
+    with pytest.raises(TrainingError, match="broken"):
         read_manifest(folder)
 
 

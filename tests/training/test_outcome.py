@@ -6,7 +6,8 @@ import pytest
 from tests.support.entries import make_entries
 from tests.support.runs import make_hospitals, write_run
 from training.calibration import Scores
-from training.outcome import UnfinishedRunError, answer_folds, answer_left_out, fit, load_answers, load_run
+from training.errors import TrainingError
+from training.outcome import answer_folds, answer_left_out, fit, load_answers, load_run
 
 ENTRIES = make_hospitals()
 
@@ -94,7 +95,7 @@ def test_a_run_without_a_fold_is_refused(tmp_path):
     write_run(tmp_path, ENTRIES)
     for fold in range(5):
         (tmp_path / f"fold_{fold}.plain.npz").unlink()
-    with pytest.raises(UnfinishedRunError, match="lacks every fold"):
+    with pytest.raises(TrainingError, match="lacks every fold"):
         load_run(tmp_path, ENTRIES)
 
 
