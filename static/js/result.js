@@ -92,9 +92,9 @@ function answered(item) {
   ].filter((node) => node !== null);
 }
 
-/** @returns {(Node | string)[]} how good the network is, as measured, in plain words */
+/** @returns {(Node | string)[]} how good the network is at hospitals that it never saw, as measured, in plain words */
 export function track() {
-  const { fracatlas_accepted: found, normal_rejected_fracatlas: left } = model?.quality?.figures ?? {};
+  const { fractured_accepted_mean: found, normal_rejected_mean: left } = model?.quality?.sourcesLeftOut?.figures ?? {};
   const measured = found && left ? say("track", { found: Math.round(100 * found.value), left: Math.round(100 * left.value) }) : say("track_unknown");
   return [`${measured} `, element("a", { href: "model-card" }, say("model_card"))];
 }
