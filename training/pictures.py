@@ -42,7 +42,7 @@ def draw_all(judge: Judge, run: Run, folder: Path, side: int, scale: tuple[float
             draw(judge, judge.answers[column], axes)
             axes.set_title(TITLES[column])
         _save(canvas, folder / f"{name}.png")
-    boxed = np.flatnonzero([bool(entry.boxes) for entry in judge.entries])
+    boxed = np.flatnonzero(np.array([bool(entry.boxes) for entry in judge.entries]) & np.isfinite(run.strongest))
     if len(boxed):
         canvas = Canvas(figsize=(8, 6.4), layout="constrained")
         _draw_heatmaps(judge, run, np.random.default_rng(0).permutation(boxed)[:_MAPS], side, scale, canvas)
