@@ -182,10 +182,10 @@ def _aim_at_interest(interest: NDArray[np.float64], rng: np.random.Generator) ->
 
 
 def _pair_sources(entries: Sequence[Entry], *kinds: Sequence[int]) -> list[list[list[int]]]:
-    """Return the rows of each kind for each source that holds at least two of every kind."""
+    """Return the rows of each kind for each source that holds every kind."""
     sources = sorted({entry.source for entry in entries})
     by_source = [[[row for row in rows if entries[row].source == source] for rows in kinds] for source in sources]
-    return [rows for rows in by_source if min(map(len, rows)) >= 2]
+    return [rows for rows in by_source if all(rows)]
 
 
 def _even_chances(kinds: Sequence[Any], power: float) -> NDArray[np.float64]:
