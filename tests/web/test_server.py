@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -235,12 +236,19 @@ def test_a_stop_while_the_model_is_loading_is_clean(brightness_file):
         assert "Traceback" not in server.output
 
 
+@contextmanager
+def half_sent_request(server):
+    """Hold a request open of whose 100 bytes four have arrived."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+        time.sleep(0.2)
+        yield
+
+
 def test_a_second_signal_ends_the_wait(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="600") as server:
         server.wait("/ready")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
-            time.sleep(0.2)
+        with half_sent_request(server):
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.5)
             assert server.process.poll() is None
@@ -251,9 +259,7 @@ def test_a_second_signal_ends_the_wait(brightness_file):
 def test_a_client_that_is_too_slow_does_not_delay_a_stop_beyond_the_limit(brightness_file):
     with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="1") as server:
         server.wait("/ready")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
-            time.sleep(0.2)
+        with half_sent_request(server):
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(5) == 0
 
