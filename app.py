@@ -31,6 +31,7 @@ from prediction import (
     inputs_for,
     judge_outputs,
     mean_brightness,
+    watched_scores,
 )
 from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, decode, is_blank
 from web import command_line, hooks
@@ -55,6 +56,7 @@ def create_app(config: Config, service: Service) -> Flask:
     hooks.install(app, config, service)
     for blueprint in (api, monitoring, pages):
         app.register_blueprint(blueprint)
+    hooks.start_series(app)
     return app
 
 
@@ -93,7 +95,7 @@ def _predict(read: Callable[[], bytes], *, explain: bool = False, in_batch: bool
         inputs = None if is_blank(image) else _prepare(classifier, image)
         outputs = None if inputs is None else _run(classifier, inputs)
     verdict = judge_outputs(classifier, outputs)
-    _count(classifier, inputs, verdict)
+    _count(classifier, inputs, outputs, verdict)
     body = answer(verdict, none_of_them(classifier.class_names, language()))
     if explain:
         body["explanation"] = _explain(classifier, image, inputs, outputs, verdict)
@@ -121,11 +123,12 @@ def _run(classifier: Classifier, inputs: Images) -> Outputs:
     return classifier.predict(inputs)
 
 
-def _count(classifier: Classifier, inputs: Images | None, verdict: Verdict) -> None:
+def _count(classifier: Classifier, inputs: Images | None, outputs: Outputs | None, verdict: Verdict) -> None:
     """Record the verdict in the log line and the metrics."""
     g.outcome = verdict.predicted_class or "none"
     brightness = None if inputs is None else mean_brightness(classifier, inputs)
-    state().metrics.count_verdict(g.outcome, verdict.confidence / 10_000, brightness)
+    scores = watched_scores(classifier, outputs)
+    state().metrics.count_verdict(g.outcome, verdict.confidence / 10_000, brightness, scores)
 
 
 @timed("explain")
@@ -164,7 +167,11 @@ def metrics() -> Response:
     """Return the metrics that Prometheus scrapes."""
     classifier: Classifier = state().service.require()
     facts = {"sha256": classifier.sha256, "version": classifier.stated.get("version"), "engine": classifier.engine}
-    state().metrics.name_model({name: str(fact) for name, fact in facts.items()} | {"service_version": VERSION})
+    state().metrics.describe_model(
+        {name: str(fact) for name, fact in facts.items()} | {"service_version": VERSION},
+        [*classifier.class_names, "none"],
+        classifier.reference or {},
+    )
     return Response(state().metrics.text(), content_type=CONTENT_TYPE)
 
 

@@ -16,6 +16,7 @@ VERSION: Final = "0.1.0"
 LOGGER: Final = "bone"  # the name of the service's logger
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
 LARGEST_IN_A_BATCH: Final = 5  # of the largest images that a batch may contain; more small ones fit
+TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))  # the upper edges of histograms of what is 0 to 1
 PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check comes first
 
 # Strict, because flask-cors takes a * within an origin for a pattern and would allow unintended origins.

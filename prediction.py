@@ -118,6 +118,19 @@ def judge_outputs(classifier: Classifier, outputs: Outputs | None) -> Verdict:
     return replace(verdict, possible=possible_names(row, classifier.conformal), is_unfamiliar=is_unfamiliar)
 
 
+def watched_scores(classifier: Classifier, outputs: Outputs | None) -> dict[str, float]:
+    """Return what a drift shows in, 0 to 1, of one image: `fractured`, before any shift to a prevalence; `familiarity`.
+
+    Empty for a blank image, None; without what the network has no output for.
+    """
+    scores = {}
+    if outputs is not None and classifier.has_none_output:
+        scores["fractured"] = 1 - float(outputs.probabilities[0, -1])
+    if outputs is not None and outputs.familiarity is not None:
+        scores["familiarity"] = float(outputs.familiarity[0, 0])
+    return scores
+
+
 def mean_brightness(classifier: Classifier, inputs: Images) -> float:
     """Return the mean brightness, 0 to 1, of images that were prepared for this network."""
     scale = SCALINGS[classifier.scaling]

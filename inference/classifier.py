@@ -1,7 +1,7 @@
 """A network together with its settings: what a caller needs to feed it and to read its outputs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -12,6 +12,7 @@ from config import SCALINGS, Scaling
 from inference.inspection import ModelError, ModelFile
 from inference.keras_engine import Images, Shape
 from inference.prevalence import Prevalence, read_prevalence
+from inference.reference import read_reference
 from inference.settings import Setting, fit_input_size, origin, read_by_name, read_evidence_scale
 
 
@@ -48,7 +49,8 @@ class Classifier:
 
     `conformal` holds a quantile, 0 to 1, for each class and, where the network has such an output, for none.
     `evidence_scale` holds the evidence at which a heat map starts and the evidence at which it is full.
-    `prevalence` is None where the operator states none.
+    `prevalence` is None where the operator states none. `reference` holds the share of films that is expected in each
+    tenth of 0 to 1, for the scores `fractured` and `familiarity`.
     """
 
     settings: Mapping[str, Setting]
@@ -66,6 +68,7 @@ class Classifier:
     conformal: Mapping[str, float] | None = None
     evidence_scale: tuple[float, float] | None = None
     prevalence: Prevalence | None = None
+    reference: Mapping[str, Sequence[float]] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -116,6 +119,7 @@ class Classifier:
             "prevalence": None if self.prevalence is None else dict(self.prevalence.shares),
             "conformal": None if self.conformal is None else dict(self.conformal),
             "evidenceScale": self.evidence_scale and dict(zip(("from", "to"), self.evidence_scale, strict=True)),
+            **({} if self.reference is None else {"reference": {k: list(v) for k, v in self.reference.items()}}),
             "quality": _parsed(self.stated.get("quality")),
             "kerasVersion": self.keras_version,
             "engine": self.engine,
@@ -136,11 +140,13 @@ def build_classifier(
     evidence = network.output_shapes.get("evidence", (None,))[1:] or None
     names = settings["class_names"].value
     classes = len(names)
+    has_none = outputs > classes
     _check_channels(settings["scaling"], cast("int", network.input_shape[3]))
     _check_outputs(outputs, names)
     _check_evidence(evidence, classes)
     _check_familiarity(network.output_shapes.get("familiarity"))
     _check_threshold(settings["threshold"], outputs, classes)
+    stated_prevalence = read_prevalence(prevalence, file.attributes, names, has_none=has_none)
     return Classifier(
         settings=dict(settings) | {"input_size": size},
         input_size=size.value,
@@ -154,9 +160,10 @@ def build_classifier(
         stated=file.attributes,
         predict=make_predict(network, sigmoid=outputs == 1),
         has_familiarity="familiarity" in network.output_shapes,
-        conformal=read_by_name("conformal", file.attributes, names, has_none=outputs > classes),
+        conformal=read_by_name("conformal", file.attributes, names, has_none=has_none),
         evidence_scale=read_evidence_scale(file.attributes),
-        prevalence=read_prevalence(prevalence, file.attributes, names, has_none=outputs > classes),
+        prevalence=stated_prevalence,
+        reference=read_reference(file.attributes, names, stated_prevalence, has_none=has_none),
     )
 
 

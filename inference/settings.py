@@ -81,7 +81,7 @@ def _parse(name: str, value: str | float) -> Any:
     try:
         return _BY_FIELD[name].parse(str(int(value) if whole else value).strip())
     except ValueError as error:
-        raise _misread(name, value, f"{error}, or set {VARIABLES[name]}") from None
+        raise misread(name, value, f"{error}, or set {VARIABLES[name]}") from None
 
 
 def fit_input_size(setting: Setting, shape: Shape) -> Setting:
@@ -113,14 +113,18 @@ def read_by_name(
     """
     if attribute not in stated:
         return None
-    none = ("none",) if has_none else ()
-    own, names = (*_resolve("class_names", stated, None).value, *none), (*class_names, *none)
+    own, names = stated_names(stated, has_none=has_none), (*class_names, *(("none",) if has_none else ()))
     numbers = _parse_numbers(stated[attribute])
     fits = numbers.keys() == set(own) and len(own) == len(names)
     if not fits or not all(0 <= number <= 1 for number in numbers.values()):
         wanted = f"a JSON object with a number from 0 to 1 for each of {', '.join(own)}"
-        raise _misread(attribute, stated[attribute], wanted)
+        raise misread(attribute, stated[attribute], wanted)
     return {name: numbers[known] for name, known in zip(names, own, strict=True)}
+
+
+def stated_names(stated: Mapping[str, Any], *, has_none: bool) -> tuple[str, ...]:
+    """Return the names by which the file itself calls its classes, and none if it has such an output."""
+    return (*_resolve("class_names", stated, None).value, *(("none",) if has_none else ()))
 
 
 def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -129,7 +133,7 @@ def read_evidence_scale(stated: Mapping[str, Any]) -> tuple[float, float] | None
         return None
     edges = _parse_numbers(stated["evidence"])
     if edges.keys() != {"from", "to"} or not -math.inf < edges["from"] < edges["to"] < math.inf:
-        raise _misread("evidence", stated["evidence"], 'a JSON object with two numbers, "from" less than "to"')
+        raise misread("evidence", stated["evidence"], 'a JSON object with two numbers, "from" less than "to"')
     return edges["from"], edges["to"]
 
 
@@ -142,7 +146,8 @@ def _parse_numbers(value: Any) -> dict[str, float]:
         return {}
 
 
-def _misread(name: str, value: Any, wanted: str) -> ModelError:
+def misread(name: str, value: Any, wanted: str) -> ModelError:
+    """Return the error for an attribute that cannot be read."""
     return ModelError(f"its attribute bone_{name} is {value!r}; it must be {wanted}.")
 
 

@@ -2,7 +2,7 @@
 
 The network of a split, by default of all films, with calibration, scope and familiarity as layers behind it; and beside
 the weights, as attributes of the file's root, everything that belongs to them: class order, operating point, input,
-prior, conformal quantiles, the heat map's scale, versions, figures.
+prior, conformal quantiles, the heat map's scale, reference histograms, versions, figures.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_mani
 from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE
 from training.outcome import Fit, evidence_scale, fit, load_features, load_run
 from training.recipe import RECIPES, Recipe
+from training.reference import Histograms, fit_reference
 from training.scope import Familiarity, Features, Scope, fit_familiarity, fit_scope
 from training.splits import find_split
 from training.train import RUNS, SCORES, load_network
@@ -95,7 +96,13 @@ def hash_films(films: Sequence[Path]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(prefixes), np.uint8).reshape(-1, HASH_BYTES)
 
 
-def describe(recipe: Recipe, fitted: Fit, scale: tuple[float, float], data_version: str) -> dict[str, Any]:
+def describe(
+    recipe: Recipe,
+    fitted: Fit,
+    scale: tuple[float, float],
+    reference: Mapping[str, Histograms],
+    data_version: str,
+) -> dict[str, Any]:
     """List the attributes that state what the weights need and where they come from."""
     return {
         "class_names": ",".join(CLASS_NAMES),
@@ -105,6 +112,7 @@ def describe(recipe: Recipe, fitted: Fit, scale: tuple[float, float], data_versi
         "prior": json.dumps(PRIOR),
         "conformal": json.dumps({name: round(value, 6) for name, value in fitted.quantiles.items()}),
         "evidence": json.dumps(dict(zip(("from", "to"), scale, strict=True))),
+        **({"reference": json.dumps(reference)} if reference else {}),
         "data_version": data_version,
         "code_version": code_version(),
         "recipe": json.dumps(dataclasses.asdict(recipe)),
@@ -183,8 +191,11 @@ def main() -> None:
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
     scores = chosen.scores / recipe.name
     run = load_run(scores, entries)
-    fitted = fit(run, entries, np.ones(len(entries), bool))
-    attributes = describe(recipe, fitted, evidence_scale(run, entries), digest_manifest(chosen.data))
+    everything = np.ones(len(entries), bool)
+    fitted = fit(run, entries, everything)
+    reference = fit_reference(fitted.calibration, run.left_out, entries, everything)
+    scale = evidence_scale(run, entries)
+    attributes = describe(recipe, fitted, scale, reference, digest_manifest(chosen.data))
     attributes |= {"version": chosen.version, "trained_on": chosen.split}
     attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
     rows = find_split(entries, chosen.split).train

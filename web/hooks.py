@@ -16,6 +16,7 @@ from config import LOGGER, Config
 from web.admission import Admissions
 from web.errors import ApiError
 from web.limits import SHED_HEADER
+from web.messages import ERRORS
 from web.metrics import Metrics
 from web.problems import problem
 from web.state import EXTENSION, Service, State, state
@@ -44,6 +45,15 @@ def install(app: Flask, config: Config, service: Service) -> None:
     app.before_request(begin_request)
     app.after_request(end_request)
     app.register_error_handler(Exception, problem)
+
+
+def start_series(app: Flask) -> None:
+    """Show every route's series from the start: its answers, its faults, and on the API's routes every error."""
+    metrics = app.extensions[EXTENSION].metrics
+    for rule in app.url_map.iter_rules():
+        is_api = rule.endpoint.startswith("api.")
+        codes = ERRORS if is_api else ("internal_error",)
+        metrics.start_route(rule.rule, [(200, ""), *((ERRORS[code].status, code) for code in codes)])
 
 
 def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:

@@ -1,15 +1,18 @@
 """Metrics as Prometheus text: requests, stages, queues, verdicts, drift, the model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
+from config import TENTHS
+
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+STAGES: Final = ("queue", "decode", "prepare", "network", "explain")
 
 
 class Metrics:
@@ -33,10 +36,30 @@ class Metrics:
         self._brightness = Histogram(
             "bone_brightness", "Mean brightness of inputs, 0 to 1: watch it drift.", buckets=TENTHS, registry=registry
         )
+        self._scores = Histogram(
+            "bone_score", "What a network gives for films, 0 to 1: compare it with bone_score_reference.", ("score",),
+            buckets=TENTHS, registry=registry,
+        )  # fmt: skip
+        self._reference = Gauge(
+            "bone_score_reference", "The share of films up to each edge, of hospitals that the network never saw.",
+            ("score", "le"), registry=registry,
+        )  # fmt: skip
+        self._internal_errors = Counter(
+            "bone_internal_errors", "Images and requests that failed because of a fault in the service.",
+            registry=registry,
+        )  # fmt: skip
         self._model = Info("bone_model", "The model that is loaded.", registry=registry)
-        self._ready = Gauge("bone_ready", "1 once the model has been verified.", registry=registry)
         Gauge("bone_in_flight", "Images being worked on.", registry=registry).set_function(in_flight)
         Gauge("bone_queue_depth", "Requests waiting for a slot.", registry=registry).set_function(queue_depth)
+
+        for stage in STAGES:
+            self._stages.labels(stage)
+
+    def start_route(self, route: str, answers: Iterable[tuple[int, str]]) -> None:
+        """Show a route's series from the start, at 0, since an increase is not seen in a series that begins with 1."""
+        self._seconds.labels(route)
+        for status, code in answers:
+            self._requests.labels(route, str(status), code)
 
     def count_request(self, route: str, status: int, code: str, seconds: float) -> None:
         """Count an answered request; `code` is that of an error, or empty."""
@@ -48,17 +71,33 @@ class Metrics:
         for stage, seconds in stages.items():
             self._stages.labels(stage).observe(seconds)
 
-    def count_verdict(self, outcome: str, confidence: float, brightness: float | None) -> None:
-        """Record a verdict; brightness is None for a blank image."""
+    def count_internal_error(self) -> None:
+        """Count a fault of the service, in a request or in one image of a batch."""
+        self._internal_errors.inc()
+
+    def count_verdict(
+        self, outcome: str, confidence: float, brightness: float | None, scores: Mapping[str, float]
+    ) -> None:
+        """Record a verdict; for a blank image brightness is None and there are no scores."""
         self._verdicts.labels(outcome).inc()
         self._confidence.observe(confidence)
         if brightness is not None:
             self._brightness.observe(brightness)
 
-    def name_model(self, facts: Mapping[str, str]) -> None:
-        """State which model is loaded, and that it is ready."""
+        for name, score in scores.items():
+            self._scores.labels(name).observe(score)
+
+    def describe_model(
+        self, facts: Mapping[str, str], outcomes: Iterable[str], reference: Mapping[str, Sequence[float]]
+    ) -> None:
+        """State which model is loaded, and what is expected of it: the share of films in each tenth, for each score."""
         self._model.info(dict(facts))
-        self._ready.set(1)
+        for outcome in outcomes:
+            self._verdicts.labels(outcome)
+        for score, shares in reference.items():
+            self._scores.labels(score)
+            for edge, share in zip(TENTHS, accumulate(shares), strict=True):
+                self._reference.labels(score, str(edge)).set(share)
 
     def text(self) -> bytes:
         """Return all series in Prometheus's text format."""

@@ -31,6 +31,7 @@ def describe(error: Exception) -> dict[str, Any]:
     code, facts = _code_and_facts(error)
     if code == "internal_error":
         logger.error("internal_error", exc_info=error, extra={"requestId": g.request_id})
+        state().metrics.count_internal_error()
     status, message = error_message(code, language(), facts)
     return {
         "success": 0,

@@ -14,6 +14,7 @@ from training.calibration import Calibration, Line, Scores
 from training.export import describe, finish_network, golden_inputs, hash_films, write_model
 from training.outcome import fit, load_run
 from training.recipe import PLACES
+from training.reference import fit_reference
 from training.scope import Familiarity, Scope
 
 # Keras 3.15.1 copies TensorFlow variables in a way that NumPy 2 warns of, when it saves an .h5.
@@ -95,8 +96,10 @@ def test_the_hashes_of_no_films_are_an_empty_table():
 def test_the_service_loads_the_file_and_finds_all_that_it_states(finished, tmp_path):
     entries = make_hospitals()
     write_run(tmp_path / "scores", entries)
-    fitted = fit(load_run(tmp_path / "scores", entries), entries, np.ones(len(entries), bool))
-    attributes = describe(PLACES, fitted, (-1.5, 2.0), "0" * 64)
+    run, everything = load_run(tmp_path / "scores", entries), np.ones(len(entries), bool)
+    fitted = fit(run, entries, everything)
+    reference = fit_reference(fitted.calibration, run.left_out, entries, everything)
+    attributes = describe(PLACES, fitted, (-1.5, 2.0), reference, "0" * 64)
     path = tmp_path / "x.h5"
     write_model(finished, path, {**attributes, "quality": json.dumps({"sourcesLeftOut": {}})})
     classifier = load(read_config({"BONE_MODEL_PATH": str(path), "BONE_ENGINE": "tensorflow"}))
@@ -105,7 +108,11 @@ def test_the_service_loads_the_file_and_finds_all_that_it_states(finished, tmp_p
     assert (classifier.scaling, classifier.resize) == ("unit", "letterbox")
     described = classifier.describe()
     assert described["prior"] == {"fisura": 0.07, "fractura": 0.26, "none": 0.67}
+    assert {score: sum(shares) for score, shares in described["reference"].items()} == pytest.approx(
+        {"fractured": 1, "familiarity": 1}, abs=1e-4
+    )
     assert described["quality"] == {"sourcesLeftOut": {}}
+    assert "reference" not in describe(PLACES, fitted, (-1.5, 2.0), {}, "0" * 64)
     outputs = classifier.predict(np.zeros((1, 32, 32, 1), np.float32))
     assert outputs.familiarity.shape == (1, 1)
     assert outputs.evidence.shape == (1, 4, 4, 2)

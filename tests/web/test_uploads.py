@@ -149,7 +149,6 @@ def test_metrics_count_requests_verdicts_and_stages(client):
         assert sample(text, "bone_stage_seconds_count", stage=stage) >= 2
     assert sample(text, "bone_in_flight") == 0
     assert sample(text, "bone_queue_depth") == 0
-    assert sample(text, "bone_ready") == 1
     assert "bone_model_info{" in text
     assert "PEREZ" not in text
 
