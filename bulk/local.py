@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -61,12 +62,22 @@ class _Worker(threading.local):
                 break
             context, level = multiprocessing.get_context("spawn"), next(self._log_levels)
             process = ProcessPoolExecutor(1, context, _prepare_process, (level,))
+            _leave_ctrl_c_to_main_thread()
             try:
                 self._class_names = process.submit(_load_class_names, self._config).result()
             except BrokenProcessPool:
                 continue
             return process
         raise BulkError("Processes end while they load the model; fewer --workers need less memory.")
+
+
+def _leave_ctrl_c_to_main_thread() -> None:
+    """Block SIGINT in this thread and in the processes that it starts, which inherit the mask before they run a line.
+
+    The executor must exist by now: multiprocessing clears the mask while it starts its resource tracker.
+    """
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _prepare_process(log_level: int) -> None:

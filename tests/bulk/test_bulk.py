@@ -287,7 +287,10 @@ def wait_until_gone(pids):
 
 
 def is_spawned_worker(pid):
-    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False  # it has ended
 
 
 def bright(level, seed=0):
@@ -382,24 +385,39 @@ def test_a_killed_run_is_resumed_and_scores_nothing_twice(brightness_file, tmp_p
 def test_ctrl_c_ends_every_process_and_the_same_command_resumes(brightness_file, tmp_path):
     folder, table = tmp_path / "archive", tmp_path / "out.csv"
     folder.mkdir()
-    data = encoded(phantom())
-    for number in range(400):
+    data = encoded(phantom(size=(1000, 800)))  # large, so that it is not finished before it is interrupted
+    for number in range(150):
         (folder / f"{number:03}.png").write_bytes(data)
     run = start(brightness_file, folder, table, "--workers", 2)
+    wait_for_worker(run)  # it has yet to import what it needs
+    press_ctrl_c(run)
+    run = start(brightness_file, folder, table, "--workers", 2)
     wait_for_rows(tmp_path / "out.csv.journal", 20, run)
+    press_ctrl_c(run)
+    assert not table.exists()
+    again = start(brightness_file, folder, table, "--workers", 2)
+    _, said = again.communicate(timeout=180)
+    assert again.returncode == 0, said
+    assert len(read_table(table)) == 150
+
+
+def wait_for_worker(run):
+    deadline = time.monotonic() + 60
+    while not any(is_spawned_worker(pid) for pid in children(run.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def press_ctrl_c(run):
+    """Interrupt the run and its workers, as a terminal does; assert that all of them end quietly."""
     workers = children(run.pid)
-    for pid in [run.pid, *filter(is_spawned_worker, workers)]:  # as a terminal does
+    for pid in [run.pid, *filter(is_spawned_worker, workers)]:
         os.kill(pid, signal.SIGINT)
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130
     assert said.endswith("\nStopped; the same command resumes.\n")
     assert "Traceback" not in said
     wait_until_gone(workers)
-    assert not table.exists()
-    again = start(brightness_file, folder, table, "--workers", 2)
-    _, said = again.communicate(timeout=180)
-    assert again.returncode == 0, said
-    assert len(read_table(table)) == 400
 
 
 @pytest.mark.parametrize(
