@@ -546,15 +546,17 @@ def test_the_request_is_copied_as_curl_as_fetch_and_as_json(service, browser):
 
 def test_the_upload_shows_its_progress(service, visitor):
     page = visitor.visit(service.url)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 400_000}
-    visitor.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
-    page.set_input_files("#files", [upload("grande.bmp", encoded(phantom("none", (900, 800)), "BMP"))])
+    network = visitor.context.new_cdp_session(page)
+    full_speed = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", full_speed | {"uploadThroughput": 400_000})
+    page.set_input_files("#files", [upload("grande.bmp", encoded(phantom("fractura", (900, 800)), "BMP"))])
     page.locator("#visit li.is-sending").wait_for()
     shown = set()
     while page.locator("#visit li.is-sending").count():
         shown.add(page.evaluate("document.querySelector('#result progress')?.value ?? 0"))
         page.wait_for_timeout(50)
     assert any(0.1 < share < 0.95 for share in shown)
+    network.send("Network.emulateNetworkConditions", full_speed)  # the explanation sends the file again
     page.locator(EXPLAINED).wait_for()
 
 
