@@ -22,6 +22,7 @@ PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bom
 # Strict, because flask-cors takes a * within an origin for a pattern and would allow unintended origins.
 _ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?")
 
+PREFIX: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")  # a path such as /bones
 
 Scaling = Literal["unit", "none", "tf", "caffe", "torch"]
 
@@ -86,12 +87,14 @@ class Config:
     max_pixels: int
     max_batch: int
     cors_origins: tuple[str, ...]
+    url_prefix: str | None
     language: Literal["es", "en"]
     api_keys: tuple[str, ...] | None
     max_in_flight: int | None
     max_queue: int
     deadline_seconds: float
     drain_seconds: float
+    log_level: Literal["debug", "info", "warning", "error"]
 
     @property
     def slots(self) -> int:
@@ -188,6 +191,13 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _prefix(value: str) -> str:
+    prefix = value.rstrip("/")
+    if prefix != "auto" and not PREFIX.fullmatch(prefix):
+        raise ValueError("a path such as /bones, or auto")
+    return prefix
+
+
 def _keys(value: str) -> tuple[str, ...]:
     keys = tuple(key.strip() for key in value.split(","))
     if not all(key.isascii() and key.isprintable() and key and " " not in key for key in keys):
@@ -265,6 +275,13 @@ SETTINGS: Final = (
     ),
     Setting("max_batch", "BONE_MAX_BATCH", "16", _whole(1, 256), "most images in one `POST /predict/batch`"),
     Setting("cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "comma-separated origins whose pages may call the API"),
+    Setting(
+        "url_prefix",
+        "BONE_URL_PREFIX",
+        None,
+        _prefix,
+        "path under which a proxy serves it, such as `/bones`; `auto` takes it from `X-Forwarded-Prefix`",
+    ),
     Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "default language of messages: `es` or `en`"),
     Setting(
         "api_keys",
@@ -288,6 +305,13 @@ SETTINGS: Final = (
         "10",
         _decimal(0, 3600),
         "how long a stop waits for requests in flight, in seconds",
+    ),
+    Setting(
+        "log_level",
+        "BONE_LOG_LEVEL",
+        "info",
+        _one_of("debug", "info", "warning", "error"),
+        "least level that is logged: `debug` (probes too), `info` (every other request), `warning` or `error`",
     ),
 )
 

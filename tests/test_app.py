@@ -244,6 +244,25 @@ def test_one_line_is_logged_for_each_request_without_names(client, caplog):
     assert "PEREZ" not in str([record.__dict__ for record in caplog.records])
 
 
+def test_probes_are_logged_at_debug_level(client, caplog):
+    caplog.set_level(logging.DEBUG, logger="bone")
+    for route in ("/health", "/ready", "/metrics", "/model"):
+        client.get(route)
+    levels = [record.levelname for record in caplog.records if record.message == "request"]
+    assert levels == ["DEBUG", "DEBUG", "DEBUG", "INFO"]
+
+
+def test_the_log_says_which_key_was_used_by_its_number(caplog):
+    caplog.set_level(logging.INFO, logger="bone")
+    config = read_config({"BONE_API_KEYS": "old-key,new-key"})
+    client = create_app(config, Service(make_classifier())).test_client()
+    for key in ("new-key", "old-key", "other"):
+        send(client, headers={"X-API-Key": key})
+    records = [record for record in caplog.records if record.message == "request"]
+    assert [getattr(record, "key", None) for record in records] == [2, 1, None]
+    assert "-key" not in str([record.__dict__ for record in records])
+
+
 def test_the_model_route_states_what_is_loaded_and_the_source_of_each_value(client):
     found = body(client.get("/model?lang=en"))
     assert found["classNames"] == ["fisura", "fractura"]

@@ -54,7 +54,7 @@ def serve(app: Flask, load: Callable[[Config], object], failure: type[Exception]
     state: State = app.extensions[EXTENSION]
     config = state.config
     limit_malloc_arenas()
-    configure_logs(sys.stdout)
+    configure_logs(sys.stdout, config.log_level)
     warnings.filterwarnings("ignore", module=r"PIL\b")  # decode handles what it warns about
     for name, similar in unknown_variables(os.environ).items():
         logger.warning("%s is not a known setting%s.", name, f"; did you mean {similar}?" if similar else "")

@@ -18,11 +18,13 @@ from web.errors import ApiError
 from web.limits import SHED_HEADER
 from web.messages import ERRORS
 from web.metrics import Metrics
+from web.prefix import Prefixed
 from web.problems import problem
 from web.state import EXTENSION, Service, State, state
 from web.uploads import MAX_FORM_MEMORY_BYTES, MAX_FORM_PARTS, StrictRequest
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PROBES: Final = ("/health", "/ready", "/metrics")
 MONITORING: Final = "monitoring"  # the blueprint whose routes check themselves whether the model is ready
 
 logger = logging.getLogger(LOGGER)
@@ -42,6 +44,8 @@ def install(app: Flask, config: Config, service: Service) -> None:
     provider = cast("Any", app.json)
     provider.sort_keys = provider.ensure_ascii = False
     _allow_origins(app, config.cors_origins)
+    if config.url_prefix:
+        cast("Any", app).wsgi_app = Prefixed(app.wsgi_app, config.url_prefix)
     app.before_request(begin_request)
     app.after_request(end_request)
     app.register_error_handler(Exception, problem)
@@ -73,7 +77,7 @@ def begin_request() -> None:
     g.started = time.perf_counter()
     sent_id = request.headers.get("X-Request-ID", "")
     g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
-    g.outcome = None
+    g.outcome = g.key = None
     g.code = ""
     g.stages = {}
     if request.method != "OPTIONS" and request.blueprint != MONITORING:
@@ -90,11 +94,15 @@ def admit_client() -> None:
 
 
 def _check_key() -> None:
-    """Compare the client's key with every configured one, in constant time."""
+    """Compare the client's key with every configured one, in constant time, and note which it is."""
     keys = state().config.api_keys
+    if not keys:
+        return
     sent = request.headers.get("X-API-Key", "").encode()
-    if keys and not any([hmac.compare_digest(sent, key.encode()) for key in keys]):  # noqa: C419 all, in constant time
+    matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
+    if True not in matches:
         raise ApiError("unauthorized")
+    g.key = matches.index(True) + 1
 
 
 @contextmanager
@@ -131,16 +139,20 @@ def end_request(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule else None  # never the path as sent: it may contain a name
     state().metrics.count_request(route or "none", response.status_code, g.code, seconds)
     state().metrics.observe_stages(g.stages)
-    logger.info(
-        "request",
-        extra={
-            "requestId": g.request_id,
-            "method": request.method,
-            "route": route,
-            "status": response.status_code,
-            "ms": round(seconds * 1000, 1),
-            "bytes": request.content_length or 0,
-            "outcome": g.outcome,
-        },
-    )
+    _log_request(route, response.status_code, seconds)
     return response
+
+
+def _log_request(route: str | None, status: int, seconds: float) -> None:
+    """Write the request's line, that of a probe at debug level; of a key its number, never its text."""
+    fields = {
+        "requestId": g.request_id,
+        "method": request.method,
+        "route": route,
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+        "bytes": request.content_length or 0,
+        "outcome": g.outcome,
+    }
+    key = {} if g.key is None else {"key": g.key}
+    logger.log(logging.DEBUG if route in PROBES else logging.INFO, "request", extra=fields | key)

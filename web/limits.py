@@ -57,10 +57,14 @@ SHED_HEADER: Final = "X_BODY_SHED"
 
 
 class BodyLimits(NamedTuple):
-    """The largest body of a request in bytes: the usual one, and those of certain paths."""
+    """The largest body of a request in bytes: the usual one, and those of paths that end so, whatever the prefix."""
 
     usual: int
-    at_paths: Mapping[str, int]
+    at_endings: Mapping[str, int]
+
+    def at(self, path: str) -> int:
+        """Return the limit of a path."""
+        return next((limit for ending, limit in self.at_endings.items() if path.endswith(ending)), self.usual)
 
 
 def connection_limit() -> int:
@@ -218,7 +222,7 @@ class Parser(HTTPRequestParser):
         headers = cast("dict[str, str]", self.headers)
         adj = cast("Any", self.adj)
         headers.pop(SHED_HEADER, None)
-        limit = adj.body_limits.at_paths.get(cast("Any", self).path, adj.body_limits.usual)
+        limit = adj.body_limits.at(cast("Any", self).path)
         if self.body_rcv is not None:
             on_shed = functools.partial(headers.__setitem__, SHED_HEADER, "1")
             self.body_rcv.buf = CappedBuffer(limit, adj.body_budget, on_shed)

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 from config import LOGGER
 
 MAX_PENDING_LINES: Final = 10_000  # while nobody reads the log; the oldest are dropped
-_FIELDS: Final = ("requestId", "method", "route", "status", "ms", "bytes", "outcome")
+_FIELDS: Final = ("requestId", "method", "route", "status", "ms", "bytes", "outcome", "key")
 
 
 class JsonFormatter(logging.Formatter):
@@ -78,12 +78,12 @@ class LineHandler(logging.Handler):
         self._stream.flush()
 
 
-def configure_logs(stream: IO[str]) -> None:
-    """Send this service's and the server's records to `stream`, as JSON unless it is a terminal."""
+def configure_logs(stream: IO[str], level: str) -> None:
+    """Send this service's records from a level on, and the server's warnings, to `stream`: JSON unless a terminal."""
     handler = LineHandler(stream)
     handler.setFormatter(TerminalFormatter() if stream.isatty() else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger(LOGGER).setLevel(logging.INFO)
+    logging.getLogger(LOGGER).setLevel(level.upper())
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -17,8 +17,8 @@ REFUSED_BY_ALL: Final = ("not_ready", "draining", "internal_error")
 NOT_OF_PREDICT: Final = ("not_found", "method_not_allowed")
 
 
-def describe(config: Config) -> Schema:
-    """Return the document, as JSON types."""
+def describe(config: Config, root: str = "") -> Schema:
+    """Return the document, as JSON types; `root` is the path under which the routes are reached."""
     security: list[Schema] = [{"apiKey": []}] if config.api_keys else []
     return {
         "openapi": "3.1.0",
@@ -29,6 +29,7 @@ def describe(config: Config) -> Schema:
             "description": "Research and triage aid; not a medical device, no substitute for a radiologist's reading.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": root or "/"}],
         "paths": {
             "/predict": {"post": _predict() | {"security": security}},
             "/predict/batch": {"post": _batch(config.max_batch) | {"security": security}},

@@ -4,7 +4,16 @@ import json
 from pathlib import Path
 from typing import Final
 
-from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, send_from_directory
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    render_template,
+    request,
+    send_from_directory,
+)
 
 from web import openapi
 from web.state import language, state
@@ -54,7 +63,7 @@ def docs() -> Response:
 @pages.get("/openapi.json")
 def openapi_document() -> Response:
     """Return the description of this API."""
-    return jsonify(openapi.describe(state().config))
+    return jsonify(openapi.describe(state().config, request.script_root))
 
 
 def _guarded(html: str, policy: str) -> Response:

@@ -18,7 +18,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
-from config import ConfigError
+from config import LOGGER, ConfigError
 from web.limits import (
     IDLE_SECONDS,
     MAX_BUFFERED_BODIES,
@@ -38,6 +38,8 @@ SPARE_THREADS: Final = 16  # besides those that work or wait: for probes and ref
 POLL_SECONDS: Final = 0.25
 TRIM_SECONDS: Final = 5
 MALLOC_OPTIONS: Final = ((-8, 2), (-3, 1 << 25), (-1, 1 << 28))  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
+logger = logging.getLogger(LOGGER)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -158,6 +160,7 @@ class Server:
         self._waitress.draining = True
         self._on_drain()
         in_flight = self._in_flight()
+        logger.info("draining: %d requests in flight, for at most %g s", len(in_flight), self._drain_seconds)
         while in_flight and self._may_wait(deadline):
             self._poll()
             in_flight &= self._in_flight()

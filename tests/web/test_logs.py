@@ -4,6 +4,8 @@ import sys
 import threading
 from io import StringIO
 
+import pytest
+
 from web.logs import JsonFormatter, LineHandler, TerminalFormatter
 
 
@@ -46,17 +48,20 @@ def test_fields_that_were_not_requested_are_left_out():
     assert "filename" not in json.loads(JsonFormatter().format(record(filename="PEREZ_JUAN.png")))
 
 
-def test_a_stream_that_is_not_a_terminal_gets_json(monkeypatch):
+@pytest.mark.parametrize(("level", "lines"), [("debug", 2), ("info", 1), ("warning", 0)])
+def test_a_stream_that_is_not_a_terminal_gets_json_from_a_level_on(level, lines):
     from web.logs import configure_logs
 
     stream = StringIO()
     before = logging.getLogger().handlers[:]
     try:
-        configure_logs(stream)
+        configure_logs(stream, level)
+        logging.getLogger("bone").debug("hello")
         logging.getLogger("bone").info("hello")
     finally:
         logging.getLogger().handlers[:] = before
-    assert json.loads(stream.getvalue())["message"] == "hello"
+        logging.getLogger("bone").setLevel(logging.NOTSET)
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["hello"] * lines
 
 
 class SlowStream(StringIO):
