@@ -37,7 +37,7 @@ from preprocessing import ACCEPTED_FORMATS, DecoderFacts, ImageError, decode, is
 from web import command_line, hooks
 from web.errors import ApiError
 from web.hooks import admitted, milliseconds, timed
-from web.messages import INTENDED_USE, caveat, none_of_them
+from web.messages import CAVEATS, INTENDED_USE, none_of_them
 from web.metrics import CONTENT_TYPE
 from web.pages import pages
 from web.problems import describe
@@ -138,8 +138,7 @@ def _explain(
     """Return where the network found evidence for the likeliest known class; nowhere in a blank image."""
     give_way = state().admissions.predictions.give_way
     found = explanation.explain(classifier, image, inputs, outputs, verdict.best, give_way)
-    name = verdict.class_names[verdict.best]
-    return explanation.answer(found, caveat(name, language(), asked=outputs is not None))
+    return explanation.answer(found, CAVEATS[outputs is not None][language()])
 
 
 @monitoring.get("/health")

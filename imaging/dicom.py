@@ -77,7 +77,6 @@ def _facts(dataset: Any) -> DecoderFacts:
 
 
 def _refuse_modality(modality: str) -> None:
-    accepted = ", ".join(MODALITIES)
     if modality in _OTHER_MODALITIES:
-        raise ImageError("unsupported_image", reason="modality", modality=modality, accepted=accepted)
-    raise ImageError("unsupported_image", reason="unknown_modality", accepted=accepted)
+        raise ImageError("unsupported_image", reason="modality", modality=modality, accepted=MODALITIES)
+    raise ImageError("unsupported_image", reason="unknown_modality", accepted=MODALITIES)

@@ -12,7 +12,7 @@ from imaging.image import DecoderFacts, ImageError
 from imaging.limits import MAX_EXIF_BYTES, MAX_TEXT_BYTES, check_size, too_many_pixels
 from imaging.samples import scale_to_8_bit
 
-ACCEPTED_FORMATS: Final = "PNG, JPEG, WebP, TIFF, BMP, DICOM"
+ACCEPTED_FORMATS: Final = ("PNG", "JPEG", "WebP", "TIFF", "BMP", "DICOM")
 _TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
 _MIRRORED: Final = (2, 4, 5, 7)
 _UPRIGHT: Final = {

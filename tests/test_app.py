@@ -77,7 +77,9 @@ def test_a_blank_image_is_neither_and_the_network_is_not_run(config, brightness)
 
 def test_the_message_is_english_only_on_request(client):
     english = send(client, grey(153), "?lang=en")
-    assert body(english)["message"] == "The image matches none of the known classes (fisura or fractura)."
+    assert body(english)["message"] == (
+        "The image matches none of the known classes: fisura (hairline fracture) or fractura (fracture)."
+    )
     browser = send(client, grey(153), headers={"Accept-Language": "en"})
     assert body(browser)["message"].startswith("La imagen")
     assert body(send(client, grey(153), "?lang=fr"))["message"].startswith("La imagen")
@@ -85,7 +87,7 @@ def test_the_message_is_english_only_on_request(client):
 
 def test_the_default_language_can_be_set():
     client = create_app(read_config({"BONE_LANGUAGE": "en"}), Service(make_classifier())).test_client()
-    assert problem(client.get("/nowhere"), 404, "not_found")["message"] == "There is no such route."
+    assert problem(client.get("/nowhere"), 404, "not_found")["message"] == "This route does not exist."
     assert problem(client.get("/nowhere?lang=es"), 404, "not_found")["message"] == "Esta ruta no existe."
 
 
@@ -125,13 +127,16 @@ def test_an_image_with_too_many_bytes_is_refused():
     client = create_app(read_config({"BONE_MAX_UPLOAD_MB": "0.01"}), Service(make_classifier())).test_client()
     for size in (10_001, 200_000):  # within and beyond the limit of the body
         message = problem(send(client, bytes(size)), 413, "image_too_large")["message"]
-        assert message == "El archivo pesa demasiado: el máximo son 0.01 MB."
+        assert message == "El archivo es demasiado grande: el máximo es de 0,01 MB."
     problem(send(client, b"x" * 10_000), 415, "unsupported_image")
 
 
 def test_too_many_parts_or_fields_are_refused(client):
     parts = {f"field{index}": "x" for index in range(9)}
-    problem(client.post("/predict", data=parts, content_type="multipart/form-data"), 413, "request_too_large")
+    refused = problem(client.post("/predict", data=parts, content_type="multipart/form-data"), 413, "request_too_large")
+    assert refused["message"] == (
+        "El formulario tiene demasiados campos o demasiado texto: máximo, 8 campos y 200 kB de texto."
+    )
     long = {"field": "x" * 300_000}
     problem(client.post("/predict", data=long, content_type="multipart/form-data"), 413, "request_too_large")
 
@@ -449,7 +454,7 @@ def test_explain_adds_a_heat_map_after_the_keys_of_the_contract(client):
     assert list(found)[-2:] == ["allProbabilities", "explanation"]
     assert list(found["explanation"]) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
     assert found["explanation"]["method"] == "occlusion"
-    assert "«" in found["explanation"]["caveat"]
+    assert "comprueba siempre la radiografía" in found["explanation"]["caveat"]
     assert 0 <= found["explanation"]["peak"]["x"] <= 1
     assert set(found["explanation"]["box"]) == {"x", "y", "width", "height"}
     assert found["explanation"]["boxes"][0] == found["explanation"]["box"] | {"strength": 1.0}
@@ -473,7 +478,7 @@ def test_detail_and_explain_combine_and_other_values_are_ignored(client):
     both = body(send(client, query="?detail=1&explain=1&lang=en"))
     assert list(both) == [*plain, "explanation", "detail"]
     assert "explain" in both["detail"]["milliseconds"]
-    assert "“" in both["explanation"]["caveat"]
+    assert "always check the radiograph" in both["explanation"]["caveat"]
     for query in ("?detail=0", "?explain=yes&detail=true", "?other=1", "?detail=", "?detail=0&detail=1"):
         assert body(send(client, query=query)) == plain
 

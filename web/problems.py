@@ -11,6 +11,7 @@ from config import LOGGER
 from web.errors import ApiError
 from web.messages import error_message
 from web.state import language, state
+from web.uploads import form_limits
 
 logger = logging.getLogger(LOGGER)
 
@@ -47,7 +48,7 @@ def describe(error: Exception) -> dict[str, Any]:
 def _headers(error: Exception) -> dict[str, str]:
     match error:
         case MethodNotAllowed():
-            return {"Allow": _allowed(error)}
+            return {"Allow": ", ".join(_allowed(error))}
         case ApiError(code="overloaded"):
             return {"Retry-After": str(error.facts["seconds"])}
         case ApiError(code="unauthorized"):
@@ -72,8 +73,8 @@ def _code_and_facts(error: Exception) -> tuple[str, dict[str, Any]]:
             return "internal_error", {}
 
 
-def _allowed(error: MethodNotAllowed) -> str:
-    return ", ".join(sorted(error.valid_methods or ()))
+def _allowed(error: MethodNotAllowed) -> tuple[str, ...]:
+    return tuple(sorted(error.valid_methods or ()))
 
 
 def _too_large() -> tuple[str, dict[str, Any]]:
@@ -81,4 +82,4 @@ def _too_large() -> tuple[str, dict[str, Any]]:
     config = state().config
     if (request.content_length or 0) > config.max_body_bytes:
         return "image_too_large", {"limit_mb": config.max_upload_bytes / 1e6}
-    return "request_too_large", {}
+    return "request_too_large", form_limits(request)

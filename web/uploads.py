@@ -50,10 +50,17 @@ def several_images(request: Request, max_images: int, max_bytes: int) -> list[by
     try:
         files = _files(request)
     except RequestEntityTooLarge:
-        raise ApiError("request_too_large") from None
+        if (request.content_length or 0) <= max_bytes:
+            raise ApiError("request_too_large", **form_limits(request)) from None
+        raise ApiError("request_too_large", reason="images_too_large", limit_mb=max_bytes // 100_000 / 10) from None
     if len(files) > max_images:
-        raise ApiError("request_too_large")
+        raise ApiError("request_too_large", reason="too_many_images", limit=max_images)
     return [_content(file) for file in files]
+
+
+def form_limits(request: Request) -> dict[str, object]:
+    """Return the limits of a form as facts of an error: parts, and kB of text."""
+    return {"limit": request.max_form_parts, "limit_kb": (request.max_form_memory_size or 0) / 1000}
 
 
 def checked(data: bytes, max_bytes: int) -> bytes:

@@ -42,10 +42,10 @@ def test_facts_are_filled_in():
 
 
 def test_a_reason_chooses_its_own_sentence():
-    facts = {"reason": "modality", "modality": "CT", "accepted": "CR, DX"}
+    facts = {"reason": "modality", "modality": "CT", "accepted": ("CR", "DX")}
     assert error_message("unsupported_image", "en", facts) == (
         415,
-        "The DICOM file has the modality CT, which is not a radiograph: send CR, DX.",
+        "The DICOM file has the modality CT, which is not that of a radiograph: send CR or DX.",
     )
 
 
@@ -53,7 +53,9 @@ def test_the_refusal_names_the_configured_classes():
     assert none_of_them(["fisura", "fractura"], "es") == (
         "La imagen no corresponde a ninguna de las clases conocidas (fisura o fractura)."
     )
-    assert none_of_them(["a", "b", "c"], "en") == "The image matches none of the known classes (a, b or c)."
+    assert none_of_them(["fractura", "b", "c"], "en") == (
+        "The image matches none of the known classes: fractura (fracture), b or c."
+    )
 
 
 @pytest.mark.parametrize("name", ["osteoporosis", "hombro", "ósea"])

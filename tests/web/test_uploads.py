@@ -71,10 +71,12 @@ def test_a_batch_has_limits_of_its_own():
     assert len(batch(client, [film(250)] * 3).json["results"]) == 3
     too_many = batch(client, [film(250)] * 4)
     assert (too_many.status_code, too_many.json["code"]) == (413, "request_too_large")
+    assert too_many.json["message"] == "La petición tiene demasiadas imágenes: envía como máximo 3 imágenes."
     too_large = batch(client, [film(250), bytes(100_001)])
     assert [result.get("code") for result in too_large.json["results"]] == [None, "image_too_large"]
     together = batch(client, [bytes(100_000)] * 4)
     assert (together.status_code, together.json["code"]) == (413, "request_too_large")
+    assert together.json["message"] == "Las imágenes son demasiado grandes en conjunto: el máximo es de 0,3 MB."
 
 
 def test_a_batch_without_images_or_without_a_key_is_refused():
