@@ -22,10 +22,10 @@ class Answer:
     seconds: float
 
 
-def prepared(path: str, image: bytes | None = None) -> bytes:
-    """Return the bytes of a request: a GET, or a POST of the image as a multipart form."""
-    method = "GET" if image is None else "POST"
-    files = None if image is None else {"image": ("image", image)}
+def prepared(path: str, *images: bytes) -> bytes:
+    """Return the bytes of a request: a GET, or a POST of the images as a multipart form."""
+    method = "POST" if images else "GET"
+    files = [("image", ("image", image)) for image in images]
     request = requests.Request(method, "http://localhost" + path, files=files).prepare()
     body = request.body if isinstance(request.body, bytes) else b""
     return head(f"{method} {path}", dict(request.headers)) + body

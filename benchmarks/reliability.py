@@ -16,6 +16,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from operator import attrgetter
 from statistics import median
@@ -130,6 +131,37 @@ async def three_times(short: bool) -> None:
 async def ten_times(short: bool) -> None:
     """Send ten times capacity."""
     await overload(10, short)
+
+
+async def probes(short: bool) -> None:
+    """Ask for /health, from a process of its own, while batches, explanations and predictions of 0.6 MB all queue."""
+    seconds = 3 if short else 30
+    films = [encoded(draw((1200, 960), seed), "PNG") for seed in range(4)]
+    batch = prepared("/predict/batch", *films, *films, *films, *films)
+    explanation, prediction = prepared("/predict?explain=1", films[0]), prepared("/predict", films[1])
+    for settings in ({}, {"BONE_MAX_IN_FLIGHT": "1", "BONE_MAX_QUEUE": "20"}):
+        with service(**settings) as (server, client), ProcessPoolExecutor(1) as prober:
+            asking = asyncio.get_running_loop().run_in_executor(prober, ask_for_health, server.url, seconds)
+            loads = ((22, batch), (4, explanation), (40, prediction))
+            answers = await asyncio.gather(*(closed_loop(client, count, seconds, [body]) for count, body in loads))
+            waits = 1000 * np.array(await asking)
+        figures = ", ".join(f"{value:.0f} ms" for value in (*np.quantile(waits, (0.5, 0.99)), waits.max()))
+        show(f"/health beside batches, explanations, predictions ({settings or 'defaults'}): p50, p99, max", figures)
+        statuses = Counter(answer.status for several in answers for _, answer in several)
+        show("· probes; answers to the others", f"{len(waits)}; {dict(statuses)}")
+
+
+def ask_for_health(url: str, seconds: float) -> list[float]:
+    """Ask for /health 20 times a second; return the seconds that each answer took."""
+    waits = []
+    with requests.Session() as session:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            asked = time.perf_counter()
+            session.get(url + "/health", timeout=60).raise_for_status()
+            waits.append(time.perf_counter() - asked)
+            time.sleep(0.05)
+    return waits
 
 
 async def slow_senders(short: bool) -> None:
@@ -321,7 +353,18 @@ async def kills(short: bool) -> None:
 
 SCENARIOS: dict[str, Callable[[bool], Coroutine[None, None, None]]] = {
     scenario.__name__: scenario
-    for scenario in (steady, three_times, ten_times, slow_senders, explosives, damaged_files, stops, kills, soak)
+    for scenario in (
+        steady,
+        three_times,
+        ten_times,
+        probes,
+        slow_senders,
+        explosives,
+        damaged_files,
+        stops,
+        kills,
+        soak,
+    )
 }
 
 

@@ -22,9 +22,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any, Final, NamedTuple, cast
 
-from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import FixedStreamReceiver
@@ -52,6 +52,7 @@ MAX_CHUNK_LINE_BYTES: Final = 8_000
 MAX_CHUNKED_RATIO: Final = 1.25  # of the bytes received to those of the body: 24 bytes per chunk, on average
 FREE_CHUNKED_BYTES: Final = 64_000  # before the ratio counts
 BODY_PIECE_BYTES: Final = 250_000  # of a body that are read at once; of all else a few kB
+MIN_PIECE_BYTES: Final = 8_000  # of a body that are kept as one object: a body sent byte by byte is not a million
 MAX_UNSENT_BYTES: Final = 64_000_000
 SHED_HEADER: Final = "X_BODY_SHED"
 
@@ -129,14 +130,14 @@ class BodyBudget:
             self._free_bytes += count
 
 
-class CappedBuffer(OverflowableBuffer):
+class CappedBuffer:
     """Keep a body in memory while it is within its own limit and the budget; else keep nothing, and count."""
 
     def __init__(self, limit: int, budget: BodyBudget, on_shed: Callable[[], None]) -> None:
-        super().__init__(limit + 1)  # waitress spills to disk at what it is given: never reached
         self._limit = limit
         self._budget = budget
         self._on_shed = on_shed
+        self._pieces: list[bytes] = []
         self._received = 0
         self._held = 0
         self._keeps = True
@@ -145,7 +146,7 @@ class CappedBuffer(OverflowableBuffer):
         return self._received
 
     def __del__(self) -> None:
-        self._release()
+        self.close()
 
     def append(self, data: bytes) -> None:
         """Keep or count a piece of the body; where the budget is exhausted, call `on_shed`."""
@@ -156,24 +157,31 @@ class CappedBuffer(OverflowableBuffer):
             self._drop()
         elif self._budget.take(len(data), self._held):
             self._held += len(data)
-            super().append(data)
+            self._add(data)
         else:
             self._drop()
             self._on_shed()
 
+    def getfile(self) -> BytesIO:
+        """Return the body. Joining it here costs the thread that answers it, not the loop that serves everyone."""
+        self._pieces = [b"".join(self._pieces)]
+        return BytesIO(self._pieces[0])
+
     def close(self) -> None:
         """Free the memory."""
-        super().close()
-        self._release()
+        self._pieces.clear()
+        held, self._held = self._held, 0
+        self._budget.give(held)
+
+    def _add(self, data: bytes) -> None:
+        if self._pieces and len(self._pieces[-1]) < MIN_PIECE_BYTES:
+            self._pieces[-1] += data
+        else:
+            self._pieces.append(data)
 
     def _drop(self) -> None:
         self._keeps = False
         self.close()
-        self.buf, self.strbuf = None, b""
-
-    def _release(self) -> None:
-        held, self._held = self._held, 0
-        self._budget.give(held)
 
 
 def _check_header(header: bytes) -> None:
@@ -225,7 +233,7 @@ class Parser(HTTPRequestParser):
         limit = adj.body_limits.at(cast("Any", self).path)
         if self.body_rcv is not None:
             on_shed = functools.partial(headers.__setitem__, SHED_HEADER, "1")
-            self.body_rcv.buf = CappedBuffer(limit, adj.body_budget, on_shed)
+            cast("Any", self.body_rcv).buf = CappedBuffer(limit, adj.body_budget, on_shed)
         if self.expect_continue and self.content_length > limit:
             # The client asked before sending the body: answer at once, without it.
             self.expect_continue = False

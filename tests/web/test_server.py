@@ -206,7 +206,7 @@ def in_flight(server: RunningServer, requests_at_once: int) -> tuple[list[thread
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_the_requests_in_flight(brightness_file, number):
-    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60") as server:
+    with serving(BONE_MODEL_PATH=str(brightness_file), BONE_DRAIN_SECONDS="60", BONE_DEADLINE_SECONDS="60") as server:
         server.wait("/ready")
         idle = requests.Session()
         idle.get(server.url + "/health", timeout=5)  # a kept connection does not delay the stop
