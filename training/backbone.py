@@ -10,6 +10,7 @@ import importlib.util
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -114,11 +115,17 @@ def convolve(x: Tensor, channels: int, kernel: int, stride: int, name: str) -> T
 def load_backbone(variant: Variant, size: tuple[int, int]) -> keras.Model:
     """Build the network with its ImageNet weights. Raises TrainingError."""
     backbone = build_backbone(variant, size)
-    tensors = read_checkpoint(find_checkpoint(variant))
-    for layer, (convolution, norm) in _torch_names(variant).items():
-        kernel, bias = fold_batch_norm(tensors, convolution, norm)
-        backbone.get_layer(layer).set_weights([_to_keras(kernel, layer), bias])
+    for layer, weights in _read_weights(variant).items():
+        backbone.get_layer(layer).set_weights(weights)
     return backbone
+
+
+@cache
+def _read_weights(variant: Variant) -> dict[str, list[Array]]:
+    """Read the kernel and bias of each layer, once: a network is built of two backbones. Raises TrainingError."""
+    tensors = read_checkpoint(find_checkpoint(variant))
+    folded = {layer: fold_batch_norm(tensors, *names) for layer, names in _torch_names(variant).items()}
+    return {layer: [_to_keras(kernel, layer), bias] for layer, (kernel, bias) in folded.items()}
 
 
 def find_checkpoint(variant: Variant) -> Path:

@@ -14,46 +14,51 @@ pytestmark = pytest.mark.skipif(
 SMALL = dataclasses.replace(PLACES, side=96, patch_side=64, channels=8)
 
 
-def test_the_network_gives_a_films_scores_its_places_and_its_thumbnails_features():
-    pixels = np.random.default_rng(0).random((2, 96, 96, 1), np.float32)
-    outputs = build_network(SMALL).predict_on_batch(pixels)
+KERNEL = np.random.default_rng(4).normal(size=(192 + 1280, 1)).astype(np.float32)
+PIXELS = np.random.default_rng(0).random((3, 96, 96, 1), np.float32)
+
+
+@pytest.fixture(scope="module")
+def places():
+    """A part whose scores differ from those of untrained weights."""
+    part = build_places(SMALL)
+    layer = part.get_layer("known_place")
+    layer.set_weights([weights + 0.5 for weights in layer.get_weights()])
+    return part
+
+
+@pytest.fixture(scope="module")
+def outputs(places):
+    return build_network(SMALL, places, [KERNEL, np.float32([0.5])]).predict_on_batch(PIXELS)
+
+
+def test_the_network_gives_a_films_scores_its_places_and_its_thumbnails_features(outputs):
     shapes = {name: value.shape for name, value in outputs.items()}
     assert shapes == {
-        "known": (2, 1),
-        "type": (2, 1),
-        "known_place": (2, 6, 6, 1),
-        "type_place": (2, 6, 6, 1),
-        "focused": (2, 192),
-        "pooled": (2, 1280),
+        "known": (3, 1),
+        "type": (3, 1),
+        "known_place": (3, 6, 6, 1),
+        "type_place": (3, 6, 6, 1),
+        "focused": (3, 192),
+        "pooled": (3, 1280),
     }
 
 
-def test_a_films_score_lies_between_the_mean_and_the_maximum_of_its_places():
-    pixels = np.random.default_rng(1).random((3, 96, 96, 1), np.float32)
-    outputs = build_network(SMALL).predict_on_batch(pixels)
-    places = outputs["known_place"].reshape(3, -1)
-    assert (places.mean(axis=1) <= outputs["known"][:, 0] + 1e-5).all()
-    assert (outputs["known"][:, 0] <= places.max(axis=1) + 1e-5).all()
+def test_a_films_score_lies_between_the_mean_and_the_maximum_of_its_places(outputs):
+    scores = outputs["known_place"].reshape(3, -1)
+    assert (scores.mean(axis=1) <= outputs["known"][:, 0] + 1e-5).all()
+    assert (outputs["known"][:, 0] <= scores.max(axis=1) + 1e-5).all()
 
 
-def test_the_type_is_a_line_over_the_features_at_the_strongest_places_and_the_thumbnails():
-    pixels = np.random.default_rng(3).random((2, 96, 96, 1), np.float32)
-    kernel = np.random.default_rng(4).normal(size=(192 + 1280, 1)).astype(np.float32)
-    outputs = build_network(SMALL, type_weights=[kernel, np.float32([0.5])]).predict_on_batch(pixels)
+def test_the_type_is_a_line_over_the_features_at_the_strongest_places_and_the_thumbnails(outputs):
     features = np.concatenate([outputs["focused"], outputs["pooled"]], axis=1)
-    np.testing.assert_allclose(outputs["type"], features @ kernel + 0.5, rtol=1e-3)
+    np.testing.assert_allclose(outputs["type"], features @ KERNEL + 0.5, rtol=1e-3)
 
 
-def test_the_network_scores_films_with_the_trained_part():
-    places = build_places(SMALL)
-    layer = places.get_layer("known_place")
-    layer.set_weights([weights + 0.5 for weights in layer.get_weights()])
-    pixels = np.random.default_rng(2).random((2, 96, 96, 1), np.float32)
-    trained = build_trainee(SMALL, places).predict_on_batch([pixels[:, :64, :64], pixels])
-    assert trained[0].shape == (2, 4, 4, 2)
-    np.testing.assert_allclose(
-        trained[1][..., :1], build_network(SMALL, places).predict_on_batch(pixels)["known_place"], atol=1e-4
-    )
+def test_the_network_scores_films_with_the_trained_part(places, outputs):
+    trained = build_trainee(SMALL, places).predict_on_batch([PIXELS[:, :64, :64], PIXELS])
+    assert trained[0].shape == (3, 4, 4, 2)
+    np.testing.assert_allclose(trained[1][..., :1], outputs["known_place"], atol=1e-4)
 
 
 def test_only_what_lies_behind_the_frozen_blocks_is_trained():
