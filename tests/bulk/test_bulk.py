@@ -3,14 +3,11 @@ import dataclasses
 import multiprocessing
 import os
 import re
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +23,16 @@ from bulk.table import check_table, write_table
 from config import read_config
 from model_loader import ModelError
 from tests.conftest import ROOT
+from tests.support.archives import (
+    children,
+    is_spawned_worker,
+    press_ctrl_c,
+    read_journal,
+    read_table,
+    wait_for_rows,
+    wait_for_worker,
+    wait_until_gone,
+)
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
 from tests.support.server import serving
@@ -180,7 +187,7 @@ def test_a_model_that_no_process_can_load_ends_the_run(tmp_path):
 # -- the table ----------------------------------------------------------------------------------------------------
 
 
-def test_a_table_is_there_whole_or_not_at_all(tmp_path):
+def test_a_table_is_written_whole_or_not_at_all(tmp_path):
     def rows():
         yield row("a")
         assert not (tmp_path / "out.csv").exists()
@@ -216,83 +223,6 @@ def test_progress_states_how_far_how_fast_and_how_long(capsys):
 # -- whole runs ---------------------------------------------------------------------------------------------------
 
 
-STARTED = []
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_running():
-    yield
-    while STARTED:
-        run = STARTED.pop()
-        run.kill()
-        run.communicate()
-
-
-def start(model, *arguments):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "bulk", *map(str, arguments)],
-        cwd=ROOT,
-        env=clean | {"BONE_MODEL_PATH": str(model), "BONE_CONFIDENCE_THRESHOLD": "0.6", "BONE_MAX_PIXELS": "400000"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    STARTED.append(run)
-    return run
-
-
-def read_table(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return {one["path"]: one for one in csv.DictReader(file)}
-
-
-def read_journal(path):
-    """Return the names in a copy of a journal, since the run that writes it keeps it locked."""
-    with tempfile.TemporaryDirectory() as folder:
-        for part in (path, path.with_name(path.name + "-wal")):
-            if part.exists():
-                shutil.copy(part, folder)
-        with closing(sqlite3.connect(Path(folder) / path.name)) as database, suppress(sqlite3.DatabaseError):
-            return [name for (name,) in database.execute("SELECT path FROM rows")]
-    return []
-
-
-def wait_for_rows(path, rows, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if len(read_journal(path)) >= rows:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"never {rows} rows: {process.poll()} {process.communicate()}")
-
-
-def children(pid):
-    """The processes that `pid` started, where /proc tells."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
-
-
-def wait_until_gone(pids):
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_spawned_worker(pid):
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False  # it has ended
-
-
 def bright(level, seed=0):
     """A film whose mean brightness, which is all that the test's network looks at, is about `level`."""
     film = np.asarray(phantom(seed=seed)).astype(float)
@@ -318,7 +248,7 @@ def archive(tmp_path_factory):
     return folder
 
 
-def test_every_row_says_what_the_service_says(archive, brightness_file, tmp_path):
+def test_every_row_holds_the_answer_of_the_service(start, archive, brightness_file, tmp_path):
     table = tmp_path / "out.csv"
     run = start(brightness_file, archive, table, "--workers", 2)
     settings = {"BONE_CONFIDENCE_THRESHOLD": "0.6", "BONE_MAX_PIXELS": "400000"}
@@ -349,7 +279,7 @@ def test_every_row_says_what_the_service_says(archive, brightness_file, tmp_path
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-def test_a_killed_run_is_resumed_and_scores_nothing_twice(brightness_file, tmp_path):
+def test_a_killed_run_is_resumed_and_scores_nothing_twice(start, brightness_file, tmp_path):
     folder, table = tmp_path / "archive", tmp_path / "out.csv"
     folder.mkdir()
     names = [f"{number:03}.png" for number in range(400)]
@@ -382,7 +312,7 @@ def test_a_killed_run_is_resumed_and_scores_nothing_twice(brightness_file, tmp_p
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-def test_ctrl_c_ends_every_process_and_the_same_command_resumes(brightness_file, tmp_path):
+def test_ctrl_c_ends_every_process_and_the_same_command_resumes(start, brightness_file, tmp_path):
     folder, table = tmp_path / "archive", tmp_path / "out.csv"
     folder.mkdir()
     data = encoded(phantom(size=(1000, 800)))  # large, so that it is not finished before it is interrupted
@@ -401,30 +331,11 @@ def test_ctrl_c_ends_every_process_and_the_same_command_resumes(brightness_file,
     assert len(read_table(table)) == 150
 
 
-def wait_for_worker(run):
-    deadline = time.monotonic() + 60
-    while not any(is_spawned_worker(pid) for pid in children(run.pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def press_ctrl_c(run):
-    """Interrupt the run and its workers, as a terminal does; assert that all of them end quietly."""
-    workers = children(run.pid)
-    for pid in [run.pid, *filter(is_spawned_worker, workers)]:
-        os.kill(pid, signal.SIGINT)
-    _, said = run.communicate(timeout=30)
-    assert run.returncode == 130
-    assert said.endswith("\nStopped; the same command resumes.\n")
-    assert "Traceback" not in said
-    wait_until_gone(workers)
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [("BONE_MODEL_PATH", "nowhere.h5", "there is no such file"), ("BONE_MAX_PIXELS", "many", "BONE_MAX_PIXELS")],
 )
-def test_what_stops_a_run_is_one_sentence(archive, tmp_path, variable, value, sentence):
+def test_a_run_that_cannot_start_says_why_in_one_sentence(archive, tmp_path, variable, value, sentence):
     clean = {name: text for name, text in os.environ.items() if not name.startswith("BONE_")}
     command = [sys.executable, "-m", "bulk", str(archive), str(tmp_path / "out.csv")]
     run = subprocess.run(

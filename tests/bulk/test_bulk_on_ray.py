@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bulk.test_bulk import _nothing_is_left_running as _nothing_is_left_running  # noqa: PLC0414 a fixture
-from tests.bulk.test_bulk import read_journal, read_table, start, wait_for_rows
+from tests.support.archives import read_journal, read_table, wait_for_rows
 from tests.support.phantoms import encoded, phantom
 
 pytestmark = pytest.mark.extras
@@ -30,7 +29,7 @@ def nodes(monkeypatch) -> Iterator:
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray's clusters run on Linux and macOS")
-def test_a_node_that_is_killed_in_the_middle_loses_nothing(nodes, brightness_file, tmp_path):
+def test_a_node_that_is_killed_in_the_middle_loses_nothing(start, nodes, brightness_file, tmp_path):
     cluster, second = nodes
     folder, table = tmp_path / "archive", tmp_path / "out.csv"
     folder.mkdir()
@@ -55,7 +54,7 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing(nodes, brightness_fil
     assert not os.path.lexists(tmp_path / "out.csv.journal")
 
 
-def test_a_cluster_that_does_not_answer_is_said_in_one_sentence(brightness_file, tmp_path):
+def test_a_cluster_that_does_not_answer_is_reported_in_one_sentence(start, brightness_file, tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello")
     run = start(brightness_file, tmp_path, tmp_path / "out.csv", "--ray-address", "127.0.0.2:1")
     _, said = run.communicate(timeout=200)
