@@ -107,7 +107,7 @@ def test_operators_of_keras_2_at_the_input_show_it_too(name, tmp_path):
 
 
 @pytest.mark.parametrize("generation", BOTH)
-def test_so_do_the_layers_of_a_sequential_model_and_of_a_backbone_within_it(generation, tmp_path):
+def test_layers_of_a_sequential_model_and_of_a_backbone_within_it_show_it_too(generation, tmp_path):
     k = BOTH[generation]
     backbone = k.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None, minimalistic=True)
     k.Sequential([k.Input((32, 32, 3)), backbone, k.layers.Flatten(), k.layers.Dense(2)]).save(tmp_path / "model.h5")
@@ -191,6 +191,7 @@ TRAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_trained_network_is_right_on_all_of_40_images(name, tmp_path):
     k, change, scale, environment = TRAINED[name]
