@@ -16,7 +16,7 @@ VERSION: Final = "0.1.0"
 LOGGER: Final = "bone"  # the name of the service's logger
 MULTIPART_OVERHEAD_BYTES: Final = 64_000
 LARGEST_IN_A_BATCH: Final = 5  # of the largest images that a batch may contain; more small ones fit
-TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))  # the upper edges of histograms of what is 0 to 1
+TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))  # the upper edges of histograms of values from 0 to 1
 PILLOW_MAX_PIXELS: Final = 89_000_000  # above it Pillow's own decompression-bomb check comes first
 
 # Strict, because flask-cors takes a * within an origin for a pattern and would allow unintended origins.
@@ -28,7 +28,7 @@ Scaling = Literal["unit", "none", "tf", "caffe", "torch"]
 
 
 class PixelScale(NamedTuple):
-    """What a scaling makes of pixels of 0 to 255: (pixel - mean) / deviation for each channel, in BGR or RGB."""
+    """How pixels of 0 to 255 are scaled: (pixel - mean) / deviation for each channel, in BGR or RGB."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -37,12 +37,12 @@ class PixelScale(NamedTuple):
 
     @property
     def low(self) -> float:
-        """The least that a pixel becomes."""
+        """The lowest scaled value."""
         return (0 - max(self.mean)) / self.deviation[0]
 
     @property
     def high(self) -> float:
-        """About the most that a pixel becomes."""
+        """The highest scaled value, about."""
         return (255 - min(self.mean)) / self.deviation[0]
 
     def apply(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,17 +23,17 @@ Rectangle = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 MAX_SIDE_PIXELS: Final = 1024
 BATCH: Final = 2  # the smaller, the sooner a plain prediction gets the processor
-LEVELS: Final = (4, 8)  # cells along the longer side; coarse first: a stop has seen everything once
+LEVELS: Final = (4, 8)  # cells along the longer side; coarse first: a run cut short has covered every region once
 LIMIT_SECONDS: Final = 3.0
-BOX_LEVEL: Final = 0.6  # a box holds what is connected with a spot's peak at this share of the peak's strength
+BOX_LEVEL: Final = 0.6  # a box surrounds what is connected with a peak and at least this share as strong
 BOX_SIDE_CELLS: Final = 96
 MAX_BOXES: Final = 5
 LEAST_SPOT: Final = 0.5  # of the strongest spot's strength
-FLAT: Final = 1e-4  # a difference in log-odds that means nothing
-FAINT: Final = 0.25 / 1.4  # the strength up to which the map is clear
+FLAT: Final = 1e-4  # differences in log-odds up to this mean nothing
+FAINT: Final = 0.25 / 1.4  # the strength up to which the map is transparent
 MAP_STEPS: Final = 64
 MAX_ALPHA: Final = 175
-# Dark red to light yellow: lighter is stronger, also for readers who do not see red or green; bone stays visible below.
+# Dark red to light yellow, readable without telling red from green: lighter is stronger, and bone shows through.
 COLOURS: Final = ((140, 16, 60), (208, 44, 48), (245, 108, 36), (255, 176, 64), (255, 232, 140))
 
 

@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def certainty(self) -> Certainty:
-        """Return `doubtful` if an accepted class is less likely than none, or if not it alone, or none, is possible."""
+        """Return `doubtful` if more than the answer, or nothing, is possible, or if none is likelier than the class."""
         if self.is_unfamiliar:
             return "unfamiliar"
         none_is_likelier = self.accepted and (self.none or 0) > self.confidence
@@ -119,9 +119,9 @@ def judge_outputs(classifier: Classifier, outputs: Outputs | None) -> Verdict:
 
 
 def watched_scores(classifier: Classifier, outputs: Outputs | None) -> dict[str, float]:
-    """Return what a drift shows in, 0 to 1, of one image: `fractured`, before any shift to a prevalence; `familiarity`.
+    """Return the scores of one image, 0 to 1, that show drift: `fractured`, before any shift, and `familiarity`.
 
-    Empty for a blank image, None; without what the network has no output for.
+    Empty for a blank image (None); a score that the network has no output for is left out.
     """
     scores = {}
     if outputs is not None and classifier.has_none_output:
@@ -177,7 +177,7 @@ def shift(outputs: OutputRow, ratios: Sequence[float]) -> NDArray[np.float64]:
 def carry_over(threshold: float, outputs: OutputRow, ratios: Sequence[float], classes: int) -> float:
     """Return the threshold that separates at the new prevalence what `threshold` separates at the old one, 0 to 1.
 
-    It is what the shift makes of the likeliest class at the threshold, the other outputs in the same proportions.
+    It is what the shift makes of the likeliest class at the threshold, with the other outputs in the same proportions.
     """
     values, factors = np.maximum(np.asarray(outputs, np.float64), 0), np.asarray(ratios)
     best = int(np.argmax(values[:classes]))

@@ -170,7 +170,7 @@ def _check_objects(file: h5py.File) -> None:
             count += 1
             _require(count <= MAX_OBJECTS, "it holds too many objects.")
             link = group.get(name, getlink=True)
-            _require(isinstance(link, h5py.HardLink), "it holds a link to another place; save it again with Keras.")
+            _require(isinstance(link, h5py.HardLink), "it holds a link; save it again with Keras.")
             member = group[name]
             if isinstance(member, h5py.Group):
                 pending.append((member, depth + 1))

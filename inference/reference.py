@@ -1,4 +1,4 @@
-"""How the network answered films of hospitals that it never saw, which the service's own answers are compared with."""
+"""Histograms of scores of films from hospitals that the network never saw, to compare the service's own with."""
 
 import json
 from collections.abc import Mapping, Sequence

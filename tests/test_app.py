@@ -91,7 +91,7 @@ def test_the_default_language_can_be_set():
     assert problem(client.get("/nowhere?lang=es"), 404, "not_found")["message"] == "Esta ruta no existe."
 
 
-def test_a_missing_image_is_refused_in_whichever_way_it_is_missing(client):
+def test_a_request_without_an_image_is_refused(client):
     for data in ({}, {"image": "text"}, {"image": (io.BytesIO(b""), "")}, {"other": (io.BytesIO(grey(100)), "a.png")}):
         problem(client.post("/predict", data=data, content_type="multipart/form-data"), 400, "missing_image")
     problem(client.post("/predict"), 400, "missing_image")
@@ -230,7 +230,7 @@ def test_only_configured_origins_may_call():
     assert "Access-Control-Allow-Origin" not in theirs.headers
 
 
-def test_a_request_keeps_the_id_that_it_was_sent_with_if_that_is_harmless(client):
+def test_a_request_keeps_the_id_that_its_client_sent_if_that_is_harmless(client):
     assert client.get("/health", headers={"X-Request-ID": "trace-1.b_2"}).headers["X-Request-ID"] == "trace-1.b_2"
     for hostile in ("a b", "x" * 65, "ñ", '"'):
         given = client.get("/health", headers={"X-Request-ID": hostile}).headers["X-Request-ID"]

@@ -95,7 +95,7 @@ def test_a_misspelt_variable_is_reported_with_the_one_it_resembles():
     }
 
 
-def test_an_image_is_worked_on_by_each_core_unless_a_number_is_set():
+def test_one_image_per_core_is_processed_unless_a_number_is_set():
     assert available_cores() >= 1
     assert read_config({}).slots == available_cores()
     assert read_config({"BONE_MAX_IN_FLIGHT": "3"}).slots == 3

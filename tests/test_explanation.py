@@ -102,7 +102,7 @@ def test_a_network_without_any_evidence_has_no_peak():
     assert opacity(found).max() == 0
 
 
-def test_occlusion_runs_batches_of_at_most_eight_and_gives_way_before_each():
+def test_occlusion_gives_way_before_each_small_batch():
     calls = []
 
     def counted(images):

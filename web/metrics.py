@@ -37,11 +37,11 @@ class Metrics:
             "bone_brightness", "Mean brightness of inputs, 0 to 1: watch it drift.", buckets=TENTHS, registry=registry
         )
         self._scores = Histogram(
-            "bone_score", "What a network gives for films, 0 to 1: compare it with bone_score_reference.", ("score",),
+            "bone_score", "Scores of films, 0 to 1: compare their distribution with bone_score_reference.", ("score",),
             buckets=TENTHS, registry=registry,
         )  # fmt: skip
         self._reference = Gauge(
-            "bone_score_reference", "The share of films up to each edge, of hospitals that the network never saw.",
+            "bone_score_reference", "Share of films up to each edge, as in hospitals that the network never saw.",
             ("score", "le"), registry=registry,
         )  # fmt: skip
         self._internal_errors = Counter(

@@ -125,7 +125,7 @@ def _batch(max_batch: int) -> Schema:
     codes = ("missing_image", "malformed_request", "unauthorized", "request_too_large", "overloaded")
     return {
         "operationId": "predictBatch",
-        "summary": f"Classify up to {max_batch} radiographs; one bad image harms none",
+        "summary": f"Classify up to {max_batch} radiographs; a bad image does not affect the others",
         "parameters": [_LANGUAGE, _flag("detail", "1: how each answer came about")],
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
         "responses": _ok("Answers or errors, in the order of the images", _reference("Batch")) | _responses(*codes),

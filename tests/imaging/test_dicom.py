@@ -371,7 +371,7 @@ def frame_of(name):
 
 @pytest.mark.parametrize("padding", [b"\0", b"\xff" * 3, b"\0" * 100, b"\xff\xd9", b"\xff\xda junk", bytes(range(256))])
 @pytest.mark.parametrize("name", STREAMS)
-def test_what_follows_the_end_of_a_stream_is_padding(name, padding):
+def test_padding_after_the_end_of_a_stream_is_ignored(name, padding):
     frame, syntax, shape, more = frame_of(name)
     image, _ = decode(encapsulated(frame.rstrip(b"\0") + padding, syntax, shape, **more), LIMIT)
     assert np.max(np.abs(np.asarray(image).astype(int) - RAMP)) <= 4
@@ -765,7 +765,7 @@ def test_colours_are_converted_a_few_rows_at_a_time(monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["8 bits", "RGB", "YBR of two pixels a colour"])
-def test_pixels_fewer_than_the_header_states_are_refused(name):
+def test_fewer_pixels_than_the_header_states_are_refused(name):
     data = read(KNOWN[name][0])
     data.PixelData = data.PixelData[:-2]
     buffer = BytesIO()

@@ -90,7 +90,7 @@ def test_a_tiff_of_many_pages_is_read(options):
     assert image.size == (40, 40)
 
 
-def test_a_film_of_one_strip_a_row_is_read():
+def test_a_film_with_one_strip_per_row_is_read():
     buffer = io.BytesIO()
     Image.new("L", (64, 5_000), 9).save(buffer, "TIFF", tiffinfo={278: 1}, compression="raw")
     assert decode(buffer.getvalue(), LIMIT)[0].size == (64, 5_000)

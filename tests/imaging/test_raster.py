@@ -148,7 +148,7 @@ def test_chunks_that_are_not_pixels_may_be_damaged(more):
     assert np.array_equal(decoded(png(64, 48, more, pixels=rows)), SMOOTH)
 
 
-def test_the_header_may_not():
+def test_a_damaged_header_is_refused():
     data = png(64, 48, pixels=packed(8)[1])
     start = data.index(b"IHDR") - 4
     end = start + 12 + int.from_bytes(data[start : start + 4])

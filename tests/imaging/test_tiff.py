@@ -36,7 +36,7 @@ def difference(data, expected=BASE):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", COMPRESS)
 @pytest.mark.parametrize("white_is_zero", [False, True])
-def test_grey_of_every_type_order_compression_and_polarity(kind, order, compression, white_is_zero):
+def test_grey_is_read_in_every_type_order_compression_and_polarity(kind, order, compression, white_is_zero):
     samples = stored(kind, 1 - BASE if white_is_zero else BASE)
     assert difference(tiff_file(samples, order, compression, white_is_zero=white_is_zero)) <= 1
 
@@ -45,7 +45,7 @@ def test_grey_of_every_type_order_compression_and_polarity(kind, order, compress
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [1, 5, 8])
 @pytest.mark.parametrize("planar", [False, True])
-def test_colour_of_every_type_order_compression_and_layout(kind, order, compression, planar):
+def test_colour_is_read_in_every_type_order_compression_and_layout(kind, order, compression, planar):
     colours = np.stack([BASE, BASE[::-1], BASE[:, ::-1]], axis=2)
     assert difference(tiff_file(stored(kind, colours), order, compression, planar=planar), colours) <= 1
 
@@ -53,7 +53,7 @@ def test_colour_of_every_type_order_compression_and_layout(kind, order, compress
 @pytest.mark.parametrize("kind", ["u2", "i2", "u4"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [5, 8])
-def test_differences_between_neighbours_are_added_up(kind, order, compression):
+def test_the_horizontal_predictor_is_undone(kind, order, compression):
     assert difference(tiff_file(stored(kind), order, compression, predictor=2)) <= 1
 
 
@@ -61,7 +61,7 @@ def test_differences_between_neighbours_are_added_up(kind, order, compression):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [1, 5])
 @pytest.mark.parametrize("white_is_zero", [False, True])
-def test_packed_grey_of_3_to_14_bits(bits, order, compression, white_is_zero):
+def test_packed_grey_of_3_to_14_bits_is_read(bits, order, compression, white_is_zero):
     share = 1 - BASE if white_is_zero else BASE
     samples = np.rint(share * (2**bits - 1)).astype(np.uint16)
     data = tiff_file(samples, order, compression, bits=bits, white_is_zero=white_is_zero)
@@ -89,14 +89,14 @@ def test_deep_samples_cut_short_are_refused(compression, kind):
     assert refusal(data[:offset] + bytes(4) + data[offset + 4 :]) == ("unreadable_image", None)
 
 
-def test_a_next_directory_that_leads_nowhere_harms_nobody():
+def test_a_next_directory_outside_the_file_is_ignored():
     for following in (3, 9, 100, 2**31, 2**32 - 1):
         image, facts = decode(tiff_file(stored("u2"), following=following), LIMIT)
         assert facts.frames == 1
         assert np.asarray(image).shape == BASE.shape
 
 
-def test_several_jpeg_pages_are_read_as_the_first():
+def test_the_first_of_several_jpeg_pages_is_read():
     pages = [Image.fromarray((page * 255).astype(np.uint8)).resize((710, 500)) for page in (BASE, 1 - BASE, BASE)]
     data = encoded(pages[0], "TIFF", compression="jpeg", save_all=True, append_images=pages[1:] * 30)
     image, facts = decode(data, LIMIT)
@@ -105,7 +105,7 @@ def test_several_jpeg_pages_are_read_as_the_first():
 
 
 @pytest.mark.parametrize("scale", [1, 257])
-def test_a_colour_map_of_8_or_16_bits(scale):
+def test_a_colour_map_of_8_or_16_bits_is_read(scale):
     indices = np.rint(BASE * 255).astype(np.uint8)
     data = tiff_file(indices, tags=[(320, 3, tuple(value * scale for value in [*range(256)] * 3))])
     data = data.replace(b"\x06\x01\x03\x00\x01\x00\x00\x00\x01", b"\x06\x01\x03\x00\x01\x00\x00\x00\x03")  # palette
@@ -129,7 +129,7 @@ def test_what_is_transparent_becomes_black():
         assert difference(tiff_file(grey, tags=[(338, 3, (2,))]), BASE * opaque) <= 1
 
 
-def test_an_encoding_that_is_not_accepted_is_called_that():
+def test_an_encoding_that_is_not_accepted_is_named_as_the_reason():
     data = bytearray(tiff_file(stored("u2")))
     data[data.rindex(b"\x03\x01\x03\x00") + 8] = 99
     assert refusal(bytes(data)) == ("unsupported_image", "tiff_encoding")

@@ -52,7 +52,7 @@ def test_a_network_without_a_fixed_size_is_compiled_for_the_configured_size(tmp_
     assert code or zipfile.ZipFile(io.BytesIO(output)).testzip() is None
 
 
-def test_the_compiler_prints_its_result_only(brightness_file):
+def test_the_compiler_prints_nothing_but_its_result(brightness_file):
     command = [sys.executable, "-I", str(COMPILER), str(brightness_file), "3.0.0", "0", "0", "1"]
     child = subprocess.run(command, capture_output=True, timeout=120, check=True)
     assert child.stdout.startswith(b"PK")

@@ -48,7 +48,7 @@ def test_a_prior_that_does_not_fit_stops_the_start(prior):
         read_prevalence({"fisura": 0.02, "fractura": 0.06}, {"prior": prior}, CLASSES, has_none=True)
 
 
-def test_without_a_none_output_the_classes_are_all_there_is():
+def test_without_a_none_output_nothing_is_left_for_none():
     found = read_prevalence(
         {"fisura": 0.02, "fractura": 0.06}, {"prior": '{"fisura": 0.5, "fractura": 0.5}'}, CLASSES, has_none=False
     )

@@ -164,7 +164,7 @@ def as_teachable_machine(file, labels):
     return file.rename(file.with_name("keras_model.h5"))
 
 
-def test_a_model_of_teachable_machine_works_as_it_comes(tmp_path, caplog):
+def test_a_model_of_teachable_machine_works_as_exported(tmp_path, caplog):
     model = teachable_machine(tmp_path, "0 Hueso roto\n1 luxación\n")
     path = tmp_path / "keras_model.h5"
     classifier = load_file(path, BONE_CONFIDENCE_THRESHOLD="0.9")
@@ -189,10 +189,10 @@ def test_a_last_label_for_none_of_the_classes_is_the_none_output(file_with_none)
     "labels",
     ["", "a\nb\n", "1 a\n2 b\n", "0 a\n1 b\n0 a\n1 b\n", "0 a\n1 \n", "0 a\n1 a\n", "0 a\n"],
 )
-def test_labels_of_another_kind_are_left_alone(file, labels):
+def test_labels_of_another_kind_are_ignored(file, labels):
     assert read_labels(as_teachable_machine(file, labels)) is None
 
 
-def test_labels_beside_a_file_of_another_name_are_left_alone(file):
+def test_labels_beside_a_file_of_another_name_are_ignored(file):
     file.with_name("labels.txt").write_text("0 a\n1 b\n", encoding="utf-8")
     assert read_labels(file) is None

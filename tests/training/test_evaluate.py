@@ -44,7 +44,7 @@ def test_the_card_begins_with_sources_left_out_and_fills_every_gap(judged):
     assert "Of 100 films with a fracture it answers" in card
 
 
-def test_the_quality_that_travels_leads_with_sources_left_out(judged):
+def test_the_quality_in_the_model_file_begins_with_sources_left_out(judged):
     _, _, sections = judged
     travelling = quality(sections.first)
     assert list(travelling) == ["sourcesLeftOut", "folds"]
@@ -68,7 +68,7 @@ def test_a_manifest_with_one_source_gets_a_card_that_says_so(tmp_path):
     assert next(line for line in card.splitlines() if line.startswith("| figure |")) == "| figure | folds |"
 
 
-def test_nothing_measured_is_said_in_words():
+def test_an_empty_table_says_that_nothing_was_measured():
     assert table([]) == "Not measured for this network."
 
 

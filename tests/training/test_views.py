@@ -40,7 +40,7 @@ def test_boxes_move_with_what_they_hold(seed):
     assert pixels[share == 0].max() < 120
 
 
-def test_no_box_is_no_share():
+def test_without_boxes_no_share_is_covered():
     assert share_in_boxes([], FILM, Window((100, 40), 128, 0, is_mirrored=False), 8).max() == 0
 
 

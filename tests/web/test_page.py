@@ -317,7 +317,7 @@ def test_an_image_that_the_browser_cannot_show_is_shown_as_the_network_saw_it(se
         assert fact in page.inner_text("details")
 
 
-def test_ten_images_at_once(service, visitor):
+def test_ten_images_are_answered_and_one_explanation_is_asked_for(service, visitor):
     page = visitor.visit(service.url)
     choose(page, *(film(KINDS[seed % 3], seed, (480, 384)) for seed in range(10)))
     names = page.locator("#visit .row-state").all_inner_texts()
