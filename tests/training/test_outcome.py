@@ -12,27 +12,38 @@ from training.outcome import answer_folds, answer_left_out, fit, load_answers, l
 ENTRIES = make_hospitals()
 
 
-@pytest.fixture
-def run(tmp_path):
-    write_run(tmp_path, ENTRIES)
-    return load_run(tmp_path, ENTRIES)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder, ENTRIES)
+    return load_run(folder, ENTRIES)
 
 
-def test_every_film_is_answered_by_its_fold_and_without_its_source(run):
-    for answers in (answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)):
+@pytest.fixture(scope="module")
+def folds(run):
+    return answer_folds(run, ENTRIES)
+
+
+@pytest.fixture(scope="module")
+def left_out(run):
+    return answer_left_out(run, ENTRIES)
+
+
+def test_every_film_is_answered_by_its_fold_and_without_its_source(folds, left_out):
+    for answers in (folds, left_out):
         assert answers.judged.all()
         np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1)
         assert np.isfinite(answers.thresholds).all()
 
 
-def test_fractures_are_accepted_and_most_of_the_rest_is_not(run):
+def test_fractures_are_accepted_and_most_of_the_rest_is_not(folds, left_out):
     fractured = np.array([entry.is_fractured for entry in ENTRIES])
-    for answers in (answer_folds(run, ENTRIES), answer_left_out(run, ENTRIES)):
+    for answers in (folds, left_out):
         assert answers.accepted[fractured].mean() > 0.6
         assert answers.accepted[~fractured].mean() < 0.15
 
 
-def test_what_judges_a_source_left_out_does_not_depend_on_its_scores(run):
+def test_what_judges_a_source_left_out_does_not_depend_on_its_scores(run, left_out):
     there = np.array([entry.source == "north" for entry in ENTRIES])
     before = fit(run, ENTRIES, ~there)
     changed = [
@@ -41,18 +52,16 @@ def test_what_judges_a_source_left_out_does_not_depend_on_its_scores(run):
     ]
     after = fit(dataclasses.replace(run, folds=changed[0], left_out=changed[1]), ENTRIES, ~there)
     assert after == before
-    answers = answer_left_out(run, ENTRIES)
-    assert set(answers.thresholds[there]) == {before.threshold}
+    assert set(left_out.thresholds[there]) == {before.threshold}
     expected = before.calibration.apply(run.left_out)[there]
-    np.testing.assert_allclose(answers.probabilities[there], expected)
+    np.testing.assert_allclose(left_out.probabilities[there], expected)
 
 
-def test_what_judges_a_fold_is_fitted_without_it(run):
+def test_what_judges_a_fold_is_fitted_without_it(run, folds):
     there = np.array([entry.fold == 2 for entry in ENTRIES])
     fitted = fit(run, ENTRIES, ~there)
-    answers = answer_folds(run, ENTRIES)
-    np.testing.assert_allclose(answers.probabilities[there], fitted.calibration.apply(run.folds)[there])
-    np.testing.assert_allclose(answers.quantiles[there][0], list(fitted.quantiles.values()))
+    np.testing.assert_allclose(folds.probabilities[there], fitted.calibration.apply(run.folds)[there])
+    np.testing.assert_allclose(folds.quantiles[there][0], list(fitted.quantiles.values()))
 
 
 def test_a_manifest_with_one_source_is_calibrated_on_its_folds(tmp_path):
