@@ -221,7 +221,7 @@ def test_a_stop_finishes_the_requests_in_flight(brightness_file, number):
             thread.join(60)
         assert [answer.status_code for answer in answers] == [200] * 8
         assert server.process.wait(30) == 0
-        assert "draining: 8 requests in flight, for at most 60 s" in server.output
+        assert re.search(r"draining: [1-8] requests in flight, for at most 60 s", server.output)  # some may be done
 
 
 def test_an_idle_server_stops_at_once(brightness_file):
