@@ -57,8 +57,10 @@ def _check(dataset: Any, max_pixels: int) -> None:
     if "PixelData" not in dataset:
         raise ImageError("unsupported_image", reason="no_pixels")
     check_size(int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1), max_pixels)
-    is_known = str(dataset.PhotometricInterpretation) in _PHOTOMETRIC.get(int(dataset.SamplesPerPixel), ())
-    if not is_known or int(dataset.BitsAllocated) not in (8, 16):
+    photometric = str(dataset.PhotometricInterpretation)
+    is_known = photometric in _PHOTOMETRIC.get(int(dataset.SamplesPerPixel), ())
+    has_palette = photometric != "PALETTE COLOR" or "RedPaletteColorLookupTableData" in dataset  # not a segmented one
+    if not (is_known and has_palette) or int(dataset.BitsAllocated) not in (8, 16):
         raise ImageError("unsupported_image", reason="encoding")
     if not 1 <= int(dataset.BitsStored) <= int(dataset.BitsAllocated):
         raise ImageError("unreadable_image")

@@ -20,11 +20,14 @@ from imaging.limits import (
     MAX_QUANTISATION_BYTES,
     MAX_SCANNED_PIXELS,
     MAX_SCANS,
+    MAX_STRAY_BYTES,
 )
 
 START, END = b"\xff\xd8", b"\xff\xd9"
+_STUFFING: Final = bytes(range(1, 255)) * 2  # no marker is among these
 TAIL_BYTES: Final = 16
 MAX_LEFT_OVER_BYTES: Final = 512  # encoders fill up to a length
+_STRAY: Final = -1  # bytes that belong to no segment
 _DQT, _APP0, _APP1, _APP13, _APP14, _FILL = 0xDB, 0xE0, 0xE1, 0xED, 0xEE, 0xFF
 _SOF3, _SOF55, _SOS, _EOI = 0xC3, 0xF7, 0xDA, 0xD9  # lossless, JPEG-LS, start of scan, end of image
 _NO_LENGTH: Final = (0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xF7), *range(0xF9, 0xFE))  # markers that stand alone
@@ -56,6 +59,14 @@ class Stream(BytesIO):
         return self._size - self.tell() > MAX_LEFT_OVER_BYTES
 
 
+def stuffed(stream: bytes) -> bytes:
+    """Return a stream with some bytes before the marker that ends it.
+
+    A decoder skips them where the last scan is whole, and takes them for pixels where it is not.
+    """
+    return stream[:-2] + _STUFFING + END
+
+
 class Segment(NamedTuple):
     """A marker: its second byte, its offset in the stream and the length that it claims."""
 
@@ -74,9 +85,15 @@ class Frame(NamedTuple):
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments up to the first start of scan, stepping as Pillow does; a fill byte counts as one."""
+    """Yield the segments up to the first start of scan, stepping as Pillow does.
+
+    A fill byte counts as a segment, and so do the bytes up to the next marker that belong to none.
+    """
     offset = 2
-    while data[offset : offset + 1] == b"\xff" and len(data) > offset + 1:
+    while (found := data.find(b"\xff", offset)) >= 0 and len(data) > found + 1:
+        if found > offset:
+            yield Segment(_STRAY, offset, found - offset)
+            offset = found
         segment = _segment_at(data, offset)
         yield segment
         if segment.marker == _SOS:
@@ -87,6 +104,8 @@ def segments(data: bytes) -> Iterator[Segment]:
             offset += 2
         else:
             offset += 2 + max(2, segment.length)
+    if len(data) > offset:
+        yield Segment(_STRAY, offset, len(data) - offset)
 
 
 def _segment_at(data: bytes, offset: int) -> Segment:
@@ -130,17 +149,14 @@ def check_header(data: bytes) -> None:
         or sum(claimed[marker] for marker in _FRAMES) > MAX_FRAME_HEADER_BYTES
         or claimed[_DQT] > MAX_QUANTISATION_BYTES
         or claimed[_APP13] > MAX_PHOTOSHOP_BYTES
+        or claimed[_STRAY] > MAX_STRAY_BYTES
     ):
         raise ImageError("unreadable_image")
 
 
 def _first_scan(data: bytes) -> Segment | None:
-    """Return the first start of scan; Pillow looks for one behind bytes that belong to no segment, too."""
-    last = None
-    for last in itertools.islice(segments(data), MAX_JPEG_SEGMENTS):  # noqa: B007 the last one counts
-        pass
-    offset = data.find(bytes((0xFF, _SOS)), last.offset if last else 2)
-    return None if offset < 0 else _segment_at(data, offset)
+    found = itertools.islice(segments(data), MAX_JPEG_SEGMENTS)
+    return next((segment for segment in found if segment.marker == _SOS), None)
 
 
 def find_frame(data: bytes) -> Segment | None:
@@ -235,10 +251,18 @@ def decode(stream: bytes, colours: str | None = None) -> NDArray[Any]:
     options: dict[str, Any] = {"colorspace": colours, "outcolorspace": "RGB"} if colours else {}
     pixels = np.asarray(imagecodecs.jpeg8_decode(stream, **options))
     check_zeros(stream, pixels[-2:])
-    if is_flat(pixels[-2:]) and len(read_scans(stream)[0]) == 1:  # as what libjpeg fills in is
+    if len(read_scans(stream)[0]) > 1:
+        check_last_scan(pixels, np.asarray(imagecodecs.jpeg8_decode(stuffed(stream), **options)))
+    elif is_flat(pixels[-2:]):  # as what libjpeg fills in is
         tail = bytes(byte ^ 0x54 if byte ^ 0x54 != 0xFF else 0 for byte in stream[-TAIL_BYTES - 2 : -2])
         _check_end(pixels, imagecodecs.jpeg8_decode(stream[: -TAIL_BYTES - 2] + tail + END, **options))
     return pixels
+
+
+def check_last_scan(pixels: NDArray[Any], with_stuffing: NDArray[Any]) -> None:
+    """Refuse pixels that `stuffed` changes. Raise ImageError: unreadable_image."""
+    if not np.array_equal(pixels, with_stuffing):
+        raise ImageError("unreadable_image")
 
 
 def check_zeros(stream: bytes, last_rows: NDArray[Any]) -> None:

@@ -19,6 +19,7 @@ MAX_JPEG_SEGMENTS: Final = 2_000  # before the first scan
 MAX_FRAME_HEADER_BYTES: Final = 20  # of four components
 MAX_QUANTISATION_BYTES: Final = 10_000
 MAX_PHOTOSHOP_BYTES: Final = 1_000_000
+MAX_STRAY_BYTES: Final = 10_000  # between segments: Pillow skips them one by one
 
 # JPEG 2000: OpenJPEG allocates every tile, layer and code block
 MAX_JPEG_2000_SEGMENTS: Final = 20_000
@@ -34,6 +35,8 @@ MAX_TEXT_BYTES: Final = 4_000_000  # inflated, all together; Pillow's own limit 
 # TIFF
 MAX_TAG_VALUES: Final = 20_000  # of one tag
 MAX_PAGES: Final = 100  # counted
+MAX_PARTS: Final = 5_000  # strips or tiles: a film of 4,300 rows may have one strip for each
+MAX_JPEG_TABLE_BYTES: Final = 10_000
 MAX_TILE_SIDE: Final = 1_024  # unless the image itself is larger than half of it
 MAX_SAMPLE_BYTES: Final = 6  # decoded, times the pixels that are allowed: 16-bit RGB
 

@@ -14,6 +14,7 @@ from imaging.samples import scale_to_8_bit
 
 ACCEPTED_FORMATS: Final = ("PNG", "JPEG", "WebP", "TIFF", "BMP", "DICOM")
 _TURNED_DEGREES: Final = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirroring
+_UNSUPPORTED_BMP: Final = ("Unsupported BMP bitfields", "Unsupported BMP compression", "Unsupported BMP pixel depth")
 _MIRRORED: Final = (2, 4, 5, 7)
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +37,7 @@ def decode(data: bytes, image_format: str, max_pixels: int) -> tuple[Image.Image
         data = png.without_the_rest(data)
     image = _read_jpeg(data, max_pixels) if image_format == "JPEG" else open_image(data, image_format, max_pixels)
     if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded in Python, seconds for 20 MB; no radiograph is
-        raise ImageError("unsupported_image", reason="bmp_rle")
+        raise ImageError("unsupported_image", reason="bmp_encoding")
     load(image)
     transparent = png.transparent_grey(data) if image_format == "PNG" else None
     converted, bits = to_8_bit(image if transparent is None else _with_black(image, transparent))
@@ -59,18 +60,27 @@ def _read_jpeg(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if jpeg.is_arithmetic(data):
         raise ImageError("unsupported_image", reason="jpeg_arithmetic")
     image = open_image(data, "JPEG", max_pixels)
+    load_jpeg(image, data)
+    return image
+
+
+def load_jpeg(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Decode the pixels of an opened JPEG. Raise ImageError where it is not whole."""
     headers, end = jpeg.read_scans(data)
     jpeg.check_scans(len(headers), image.width * image.height)
     if len(headers) > 1:
         jpeg.check_all_scans(data, headers)
-        return image
-    stream = jpeg.Stream(data[:end])
-    image.fp = stream
-    load(image)
-    if stream.is_left_over:
-        raise ImageError("unreadable_image")
+        load(image)
+        with_stuffing = open_file(jpeg.stuffed(data[:end]), "JPEG")
+        load(with_stuffing)
+        jpeg.check_last_scan(np.asarray(image), np.asarray(with_stuffing))
+    else:
+        stream = jpeg.Stream(data[:end])
+        image.fp = stream
+        load(image)
+        if stream.is_left_over:
+            raise ImageError("unreadable_image")
     jpeg.check_zeros(data[:end], np.asarray(image.crop((0, image.height - 2, image.width, image.height))))
-    return image
 
 
 def _decode_deep_jpeg(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
@@ -94,15 +104,25 @@ def _decode_deep_jpeg(data: bytes, max_pixels: int) -> tuple[Image.Image, Decode
 def open_image(data: bytes, image_format: str, max_pixels: int) -> ImageFile.ImageFile:
     """Read only the header; refuse a size outside the limits before a pixel is decoded. Raise ImageError."""
     try:
-        image = Image.open(io.BytesIO(data), formats=[image_format])
+        image = open_file(data, image_format)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_many_pixels(max_pixels) from None
-    except Exception as error:  # a damaged header can raise anything
-        raise ImageError("unreadable_image") from error
     check_size(image.height, image.width, 1, max_pixels)
     if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
         raise ImageError("unreadable_image")
     return image
+
+
+def open_file(data: bytes, image_format: str) -> ImageFile.ImageFile:
+    """Read only the header. Raise ImageError, or Pillow's DecompressionBombError."""
+    try:
+        return Image.open(io.BytesIO(data), formats=[image_format])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception as error:  # a damaged header can raise anything
+        if str(error).startswith(_UNSUPPORTED_BMP):
+            raise ImageError("unsupported_image", reason="bmp_encoding") from error
+        raise ImageError("unreadable_image") from error
 
 
 def load(image: Image.Image) -> None:

@@ -5,6 +5,7 @@ Neither sees a tag that does not say what the pixels are.
 """
 
 import dataclasses
+import itertools
 import logging
 import math
 from io import BytesIO
@@ -17,7 +18,14 @@ from PIL import Image, ImagePalette
 from imaging import jpeg, raster
 from imaging import tiff_directory as tag
 from imaging.image import DecoderFacts, ImageError
-from imaging.limits import MAX_SAMPLE_BYTES, MAX_TILE_SIDE, check_size, too_many_pixels
+from imaging.limits import (
+    MAX_JPEG_TABLE_BYTES,
+    MAX_PARTS,
+    MAX_SAMPLE_BYTES,
+    MAX_TILE_SIDE,
+    check_size,
+    too_many_pixels,
+)
 from imaging.samples import scale_to_8_bit
 from imaging.tiff_directory import Directories, Page
 
@@ -26,7 +34,7 @@ _UNSIGNED: Final = (1, 4)  # sample formats: 4 says that it is not known
 _UNASSOCIATED_ALPHA: Final = 2
 _OLD_JPEG, _JPEG = 6, 7
 _DEEP_COMPRESSIONS: Final = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, Zstandard
-_COMPRESSIONS: Final = (*_DEEP_COMPRESSIONS, 2, 3, 4, _OLD_JPEG, _JPEG, 32771, 32809, 34925, 50001)  # libtiff's
+_COMPRESSIONS: Final = (*_DEEP_COMPRESSIONS, 2, 3, 4, _OLD_JPEG, _JPEG, 32771, 32809, 34925)  # libtiff's
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
@@ -38,6 +46,8 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, DecoderFacts]:
         raise ImageError("unreadable_image")
     check_size(height, width, 1, max_pixels)
     _check_parts(page, data)
+    if page.first(tag.COMPRESSION) == _JPEG:
+        _check_jpegs(page, data, directories.read_bytes(tag.JPEG_TABLES))
     read = _read_deep if _is_deep(page) else _read_with_pillow
     image, bits, orientation = read(directories.with_only_pixels(), page, max_pixels)
     facts = raster.facts_of("TIFF", bits, orientation, directories.count_pages(), (height, width))
@@ -50,23 +60,48 @@ def _check_parts(page: Page, data: bytes) -> None:
     tile = page.first(tag.TILE_LENGTH), page.first(tag.TILE_WIDTH)
     if any(side > max(MAX_TILE_SIDE, 2 * own) for side, own in zip(tile, (height, width), strict=True)):
         raise ImageError("unreadable_image")
-    offsets = page.get(tag.TILE_OFFSETS) or page.get(tag.STRIP_OFFSETS, ())
-    byte_counts = page.get(tag.TILE_BYTES) or page.get(tag.STRIP_BYTES, ())
-    if sum(byte_counts) > 2 * len(data):
+    parts = _parts(page, data)
+    listed = page.get(tag.TILE_BYTES) or page.get(tag.STRIP_BYTES, ())
+    if sum(listed) > 2 * len(data) or len(parts) > MAX_PARTS:
         raise ImageError("unreadable_image")
     if page.first(tag.COMPRESSION) in (_JPEG, _OLD_JPEG):
-        view = memoryview(data)
-        parts = [view[start : start + length] for start, length in zip(offsets, byte_counts, strict=False)]
         scans = sum(map(jpeg.count_scans, parts)) if page.first(tag.COMPRESSION) == _JPEG else jpeg.count_scans(data)
-        jpeg.check_scans(scans - _count_parts(page) + 1, height * width)
+        jpeg.check_scans(scans - len(parts) + 1, height * width)
+
+
+def _parts(page: Page, data: bytes) -> list[memoryview]:
+    """Return the strips or tiles: as many as the sides of the image ask for, of those that the file lists."""
+    offsets = page.get(tag.TILE_OFFSETS) or page.get(tag.STRIP_OFFSETS, ())
+    byte_counts = page.get(tag.TILE_BYTES) or page.get(tag.STRIP_BYTES, ())
+    view, pairs = memoryview(data), zip(offsets, byte_counts, strict=False)
+    return [view[start : start + length] for start, length in itertools.islice(pairs, _count_parts(page))]
 
 
 def _count_parts(page: Page) -> int:
-    """Count the strips or tiles by the sides of the image, not by how many the file lists."""
     height, width = page.first(tag.LENGTH), page.first(tag.WIDTH)
-    rows = page.first(tag.TILE_LENGTH) or page.first(tag.ROWS_PER_STRIP) or height
     planes = page.first(tag.SAMPLES_PER_PIXEL, 1) if page.first(tag.PLANAR, 1) == 2 else 1
-    return math.ceil(height / rows) * math.ceil(width / (page.first(tag.TILE_WIDTH) or width)) * planes
+    part_height, part_width = _part_size(page)
+    return math.ceil(height / part_height) * math.ceil(width / part_width) * planes
+
+
+def _part_size(page: Page) -> tuple[int, int]:
+    """Return height and width of a strip or tile."""
+    rows = page.first(tag.TILE_LENGTH) or page.first(tag.ROWS_PER_STRIP) or page.first(tag.LENGTH)
+    return rows, page.first(tag.TILE_WIDTH) or page.first(tag.WIDTH)
+
+
+def _check_jpegs(page: Page, data: bytes, tables: bytes) -> None:
+    """Refuse a page of which a JPEG strip or tile is not whole: libtiff would fill in what is missing."""
+    if len(tables) > MAX_JPEG_TABLE_BYTES:
+        raise ImageError("unreadable_image")
+    part_height, part_width = _part_size(page)
+    for part in _parts(page, data):
+        stream = jpeg.START + tables[2:-2] + part[2:]
+        jpeg.check_header(stream)
+        frame = jpeg.read_frame(stream)
+        if frame.height > part_height or frame.width > part_width:
+            raise ImageError("unreadable_image")
+        raster.load_jpeg(raster.open_file(stream, "JPEG"), stream)
 
 
 def _is_deep(page: Page) -> bool:

@@ -9,13 +9,14 @@ from imaging.image import ImageError
 from imaging.limits import MAX_PAGES, MAX_TAG_VALUES
 
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
+JPEG_TABLES = 347
 SAMPLES_PER_PIXEL, ROWS_PER_STRIP, PLANAR, COLOUR_MAP, EXTRA_SAMPLES, SAMPLE_FORMAT = 277, 278, 284, 320, 338, 339
 STRIP_OFFSETS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 273, 279, 322, 323, 324, 325
 _PIXEL_TAGS: Final = (
     *(WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION),
     *(SAMPLES_PER_PIXEL, ROWS_PER_STRIP, PLANAR, COLOUR_MAP, EXTRA_SAMPLES, SAMPLE_FORMAT),
     *(STRIP_OFFSETS, STRIP_BYTES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES),
-    *(266, 292, 293, 317, 332, 347),  # order of bits, options of CCITT, predictor, inks, JPEG tables
+    *(266, 292, 293, 317, 332, JPEG_TABLES),  # order of bits, options of CCITT, predictor, inks
     *(512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 700),  # JPEG of TIFF 5, YCbCr, XMP for its orientation
 )
 _BYTES: Final = (1, 2, 6, 7)  # types of values that are kept as they are, however many
@@ -49,6 +50,13 @@ class Directories:
         if np.any(counted > MAX_TAG_VALUES):
             raise ImageError("unreadable_image")
         return Page({int(entry["tag"]): self._whole_numbers(entry) for entry in entries})
+
+    def read_bytes(self, tag: int) -> bytes:
+        """Read the bytes that a tag of the first page holds; none where it is absent."""
+        for entry in self._pixel_entries():
+            if entry["tag"] == tag and entry["type"] in _BYTES:
+                return self._value(entry, int(entry["count"]))
+        return b""
 
     def with_only_pixels(self) -> bytes:
         """Return a copy of the file with one directory, of the tags that say what the pixels of the first page are.
@@ -96,11 +104,16 @@ class Directories:
         if int(entry["type"]) not in _UNSIGNED or int(entry["count"]) > MAX_TAG_VALUES:
             return ()
         number, count = np.dtype(self._order + _UNSIGNED[int(entry["type"])]), int(entry["count"])
-        value, size = entry["value"].tobytes(), int(entry["count"]) * number.itemsize
-        if size > len(value):
-            offset = int(np.frombuffer(value, self._pointer)[0])
-            value = self._data[offset : offset + size]
-        return tuple(np.frombuffer(value, number, count).tolist()) if len(value) >= size else ()
+        value = self._value(entry, count * number.itemsize)
+        return tuple(np.frombuffer(value, number, count).tolist()) if len(value) >= count * number.itemsize else ()
+
+    def _value(self, entry: Any, size: int) -> bytes:
+        """Return the bytes of an entry's value, as many as lie in the file."""
+        value: bytes = entry["value"].tobytes()
+        if size <= len(value):
+            return value
+        offset = int(np.frombuffer(value, self._pointer)[0])
+        return self._data[offset : offset + size]
 
     def _number(self, number: np.dtype[Any], offset: int) -> int:
         """Read a number; 0 beyond the end of the file, as if nothing were there."""

@@ -285,10 +285,11 @@ def test_the_smallest_image_allowed_is_decoded():
 
 
 def scan_bomb(scans):
-    """A progressive JPEG whose last scan is repeated."""
+    """A progressive JPEG whose first scan, which no other needs to be repeated for, is repeated."""
     data = encoded(phantom(), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:-2] + data[last:-2] * (scans - data.count(b"\xff\xda")) + data[-2:]
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xc4", first)  # the tables of the next
+    return data[:second] + data[first:second] * (scans - data.count(b"\xff\xda")) + data[second:]
 
 
 def test_a_jpeg_with_too_many_scans_is_refused_before_it_is_decoded():

@@ -139,10 +139,10 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
         "El archivo JPEG usa codificación aritmética, que no se admite: expórtalo como JPEG convencional o como PNG.",
         "The JPEG file uses arithmetic coding, which is not accepted: export it as an ordinary JPEG or as PNG.",
     ),
-    "bmp_rle": ErrorMessage(
+    "bmp_encoding": ErrorMessage(
         415,
-        "El archivo BMP usa compresión RLE, que no se admite: expórtalo sin comprimir o como PNG.",
-        "The BMP file uses RLE compression, which is not accepted: export it uncompressed or as PNG.",
+        "El archivo BMP está comprimido o codificado de un modo no admitido: expórtalo como PNG.",
+        "The BMP file is compressed or uses an encoding that is not supported: export it as PNG.",
     ),
     "tiff_encoding": ErrorMessage(
         415,

@@ -49,7 +49,7 @@ def test_a_whole_jpeg_is_as_pillow_decodes_it_whatever_follows(name, padding):
     assert np.array_equal(decoded(JPEGS[name] + padding), expected)
 
 
-@pytest.mark.parametrize("name", [name for name in JPEGS if name != "progressive"])  # which ends in a long last scan
+@pytest.mark.parametrize("name", JPEGS)
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("fill", [b"", b"\0"])
 def test_a_jpeg_of_which_part_is_missing_is_refused_whatever_closes_it(name, share, fill):
@@ -69,6 +69,25 @@ def test_an_even_border_is_no_sign_of_missing_pixels(options, level, size):
     assert np.array_equal(decoded(jpeg(film, **options)), expected)
     film[size[0] // 2 :] = level
     assert decoded(jpeg(film, **options)).shape == size
+
+
+@pytest.mark.parametrize("size", [(40, 32), (400, 320), (1200, 900)])
+@pytest.mark.parametrize("quality", [40, 90, 98])
+def test_a_progressive_jpeg_cut_in_its_last_scan_is_refused(size, quality):
+    data = jpeg(np.asarray(phantom(size=size)), quality=quality, progressive=True)
+    scan = data.rindex(b"\xff\xda") + 10
+    assert decoded(data).shape == size
+    for share in (0.1, 0.5, 0.8):
+        kept = scan + int((len(data) - scan) * share)
+        assert refusal(data[:kept].rstrip(b"\xff") + b"\xff\xd9") == ("unreadable_image", None)
+
+
+@pytest.mark.parametrize("stray", [b"\0", b"junk", b"\xff\0" * 20, b"Photoshop" * 100])
+def test_bytes_between_segments_are_skipped_up_to_a_limit(stray):
+    comment = b"\xff\xfe\0\2"
+    data = JPEGS["baseline"]
+    assert np.array_equal(decoded(data[:2] + comment + stray + data[2:]), decoded(data))
+    assert refusal(data[:2] + comment + stray * 20_000 + data[2:]) == ("unreadable_image", None)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -98,6 +117,21 @@ def test_a_jpeg_that_claims_another_depth_or_size_is_refused():
 def test_arithmetic_coding_is_named_in_the_refusal():
     data = jpeg().replace(b"\xff\xc0", b"\xff\xc9")
     assert refusal(data) == ("unsupported_image", "jpeg_arithmetic")
+
+
+def bmp(bits, compression, masks=b""):
+    header = struct.pack("<IiiHHIIiiII", 40, 64, 48, 1, bits, compression, 0, 0, 0, 0, 0)
+    start = 14 + len(header) + len(masks)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + header + masks + bytes(64 * 48 * 4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [bmp(8, 1), bmp(4, 2), bmp(24, 4), bmp(0, 5), bmp(2, 0), bmp(32, 6), bmp(32, 3, struct.pack("<3I", 7, 56, 448))],
+    ids=["8-bit runs", "4-bit runs", "JPEG", "PNG", "2 bits", "alpha masks", "unusual masks"],
+)
+def test_a_bmp_in_an_encoding_that_is_not_accepted_is_called_that(data):
+    assert refusal(data) == ("unsupported_image", "bmp_encoding")
 
 
 def packed(depth):

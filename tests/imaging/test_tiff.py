@@ -1,11 +1,12 @@
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from preprocessing import ImageError, decode
-from tests.support.phantoms import encoded
+from tests.support.phantoms import encoded, phantom
 from tests.support.tiffs import COMPRESS, tiff_file
 
 LIMIT = 50_000_000
@@ -102,6 +103,54 @@ def test_the_first_of_several_jpeg_pages_is_read():
     image, facts = decode(data, LIMIT)
     assert facts.frames == 61
     assert np.mean(np.abs(np.asarray(image).astype(int) - np.asarray(pages[0]))) < 3
+
+
+def jpeg_parts(way, quality=90):
+    """Return a page of JPEG strips or tiles with tables of their own, and offset and length of its last part."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    film = np.asarray(phantom(size=(320, 256)))
+    pixels = np.stack([film, 255 - film, film // 2], axis=2) if way == "colour" else film
+    options = {"tile": (64, 64)} if way == "tiles" else {"rowsperstrip": 64}
+    photometric = "ycbcr" if way == "colour" else "minisblack"
+    compression = {"compression": "jpeg", "compressionargs": {"level": quality}, "photometric": photometric}
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(pixels, **compression, **options)
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        page = file.pages[0]
+        return buffer.getvalue(), page.asarray(), page.dataoffsets[-1], page.databytecounts[-1]
+
+
+@pytest.mark.parametrize("way", ["grey", "colour", "tiles"])
+def test_jpeg_strips_and_tiles_are_shown_whole_or_not_at_all(way):
+    data, expected, start, length = jpeg_parts(way)
+    assert np.max(np.abs(np.asarray(decode(data, LIMIT)[0]).astype(int) - expected)) <= 2
+    for share in (0.4, 0.9):
+        kept = int(length * share)
+        cut = data[start : start + kept].rstrip(b"\xff")
+        for fill in (b"\0", b"\xff\xd9"):
+            rest = (fill * length)[: length - len(cut) - 2] + b"\xff\xd9"
+            assert refusal(data[:start] + cut + rest + data[start + length :]) == ("unreadable_image", None)
+
+
+@pytest.mark.parametrize("compression", [34712, 50001, 50002, 34887, 99])  # JPEG 2000, WebP, JPEG XL, LERC, none known
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_compression_that_is_not_accepted_is_called_that(compression, kind):
+    data = tiff_file(stored(kind), tags=[])
+    entry = data.rindex(struct.pack("<HHI", 259, 3, 1)) + 8
+    changed = data[:entry] + struct.pack("<H", compression) + data[entry + 2 :]
+    assert refusal(changed) == ("unsupported_image", "tiff_encoding")
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_page_of_very_many_strips_is_refused(kind):
+    rows = np.zeros((6000, 40), kind)
+    rows[0] = 1
+    data = tiff_file(rows, compression=8)
+    assert decode(data, LIMIT)[0].size == (40, 6000)
+    entry = data.rindex(struct.pack("<HHI", 278, 3, 1)) + 8
+    assert refusal(data[:entry] + struct.pack("<H", 1) + data[entry + 2 :]) == ("unreadable_image", None)
 
 
 @pytest.mark.parametrize("scale", [1, 257])
