@@ -57,14 +57,20 @@ def _check_address(address: str) -> None:
 
 @contextmanager
 def _bundle_code_and_model(config: Config) -> Iterator[tuple[Path, Config]]:
-    """Copy the code and the model to a folder which Ray copies to every node and makes the current one there."""
+    """Copy the code and the model to a folder which Ray copies to every node and makes the current one there.
+
+    What belongs to the model lies beside it, under names that follow from its own.
+    """
     with tempfile.TemporaryDirectory(prefix="bulk-") as name:
         for source in (path for pattern in CODE for path in ROOT.glob(pattern)):
             target = Path(name, source.relative_to(ROOT))
             target.parent.mkdir(exist_ok=True)
             shutil.copy(source, target)
-        shutil.copy(config.model_path, Path(name, "model.h5"))
-        yield Path(name), dataclasses.replace(config, model_path=Path("model.h5"))
+        model = config.model_path
+        for file in (model, model.with_name(model.name + ".sha256"), model.with_name("labels.txt")):
+            if file.exists():
+                shutil.copy(file, name)
+        yield Path(name), dataclasses.replace(config, model_path=Path(model.name))
 
 
 def _rows(ray: Any, folder: Path, names: list[str], config: Config) -> Iterator[Row]:

@@ -15,12 +15,14 @@ import pytest
 import requests
 
 from bulk.__main__ import show_progress
+from bulk.cluster import _bundle_code_and_model
 from bulk.inputs import find_inputs
 from bulk.journal import Journal
 from bulk.local import score_locally
 from bulk.scoring import BulkError, empty_row
 from bulk.table import check_table, write_table
 from config import read_config
+from inference.settings import read_labels
 from model_loader import ModelError
 from tests.conftest import ROOT
 from tests.support.archives import (
@@ -358,3 +360,16 @@ def test_parquet_holds_the_same_rows(tmp_path):
     write_table(tmp_path / "out.parquet", iter([row("a"), good]))
     read = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert read == [row("a"), good]
+
+
+def test_what_lies_beside_a_model_travels_to_the_nodes_with_it(tmp_path):
+    for name in ("keras_model.h5", "keras_model.h5.sha256"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "labels.txt").write_text("0 hairline\n1 displaced\n", encoding="utf-8")
+    config = dataclasses.replace(read_config({}), model_path=tmp_path / "keras_model.h5")
+    with _bundle_code_and_model(config) as (bundle, bundled):
+        assert not bundled.model_path.is_absolute()
+        model = bundle / bundled.model_path
+        assert model.read_text(encoding="utf-8") == "keras_model.h5"
+        assert model.with_name("keras_model.h5.sha256").is_file()
+        assert read_labels(model) == ("hairline", "displaced")

@@ -10,10 +10,14 @@ import sys
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from PIL import Image
+from pydicom import uid
 
+from tests.support.dicoms import dicom_file, encapsulated
 from tests.support.phantoms import encoded, phantom
+from tests.support.tiffs import assembled
 
 FORM = "multipart/form-data; boundary=bomb"
 SMALL = Image.fromarray(np.asarray(phantom(size=(96, 64))))
@@ -82,6 +86,40 @@ def tiff_of(width: int, height: int, bits: int = 8, compression: int = 1, **more
     return tiff(*tags, following=more.get("following", 0))
 
 
+def deep_tiff(width: int, height: int, bits: int, compression: int, part: bytes, **more: int) -> bytes:
+    """Return a TIFF whose `parts` strips (or tiles of a side `tile`) all are the same bytes."""
+    parts, samples = more.get("parts", 1), more.get("samples", 1)
+    tags = [(256, 4, (width,)), (257, 4, (height,)), (258, 3, (bits,)), (259, 3, (compression,)), (262, 3, (1,))]
+    tags += [(277, 3, (samples,)), (284, 3, (more.get("planar", 1),)), (317, 3, (more.get("predictor", 1),))]
+    tags += [(339, 3, (more.get("kind", 1),))]
+    if "tile" in more:
+        tags += [(322, 4, (more["tile"],)), (323, 4, (more["tile"],)), (324, 4, (8,) * parts)]
+        tags += [(325, 4, (len(part),) * parts)]
+    else:
+        tags += [(273, 4, (8,) * parts), (278, 4, (more.get("rows", height),)), (279, 4, (len(part),) * parts)]
+    return assembled(part, sorted(tags), "<", 0)
+
+
+def dicom_with(elements: bytes) -> bytes:
+    """Return a DICOM file with more elements before its pixels."""
+    data = dicom_file(np.asarray(SMALL))
+    pixels = data.rindex(b"\xe0\x7f\x10\0")
+    return data[:pixels] + elements + data[pixels:]
+
+
+def dicom_frame(frame: bytes, syntax: str, shape: tuple[int, int] = (96, 64), **elements: int) -> bytes:
+    """Return a DICOM file with a compressed frame, which its header says has this shape."""
+    return encapsulated(frame, syntax, np.zeros((32, 32), np.uint8), Rows=shape[0], Columns=shape[1], **elements)
+
+
+def deflated_dicom() -> bytes:
+    """Return a deflated file of 60 MB of zeros."""
+    data = dicom_file(np.asarray(SMALL), uid.DeflatedExplicitVRLittleEndian)
+    start = data.index(uid.DeflatedExplicitVRLittleEndian.encode()) + len(uid.DeflatedExplicitVRLittleEndian)
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return data[:start] + deflater.compress(bytes(60_000_000)) + deflater.flush()
+
+
 def webp_of(width: int, height: int) -> bytes:
     canvas = b"\x02\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     extended = b"VP8X" + struct.pack("<I", 10) + canvas
@@ -114,6 +152,11 @@ def pages_that_share_tags(count: int) -> bytes:
 
 
 ZEROS = zlib.compress(bytes(60_000_000), 9)
+ZSTANDARD = imagecodecs.zstd_encode(bytes(200_000_000))
+LZW = imagecodecs.lzw_encode(bytes(60_000_000))
+LOSSLESS = imagecodecs.jpeg8_encode(np.asarray(SMALL), lossless=True)
+JPEG_LS = imagecodecs.jpegls_encode(np.asarray(SMALL))
+JPEG_2000 = imagecodecs.jpeg2k_encode(np.asarray(SMALL), level=0, codecformat="j2k")
 TEXT = {
     "zTXt": chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000), 9)),
     "iTXt": chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(1_000_000), 9)),
@@ -160,6 +203,17 @@ IMAGES: dict[str, bytes] = {
     "JPEG of 9 million escaped bytes": encoded(SMALL, "JPEG")[:2] + b"\xff\0" * 9_500_000,
     "JPEG of 9 million restarts": encoded(SMALL, "JPEG")[:2] + b"\xff\xd0" * 9_500_000,
     "JPEG of 9 million extensions": encoded(SMALL, "JPEG")[:2] + b"\xff\xf5" * 9_500_000,
+    "JPEG of 19 MB of stray bytes": encoded(SMALL, "JPEG")[:2] + b"\xff\xfe\0\2" + bytes(19_000_000),
+    "JPEG of 4.9 million comments behind a stray byte": encoded(SMALL, "JPEG")[:2]
+    + b"\xff\xfe\0\2\0"
+    + b"\xff\xfe\0\2" * 4_900_000,
+    "JPEG of 10 MB of EXIF behind a stray byte": encoded(SMALL, "JPEG")[:2]
+    + b"\xff\xfe\0\2\0"
+    + (b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)) * 150
+    + encoded(SMALL, "JPEG")[2:],
+    "lossless JPEG of 65,535 a side": LOSSLESS.replace(b"\0\x60\0\x40", b"\xff\xff\xff\xff", 1),
+    "JPEG-LS of 65,535 a side": JPEG_LS.replace(b"\0\x60\0\x40", b"\xff\xff\xff\xff", 1),
+    "lossless JPEG of 8 MB of comments": LOSSLESS[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 120 + LOSSLESS[2:],
     "PNG of 1.6 million empty chunks": small_png(*[chunk(b"teST", b"")] * 1_600_000),
     "TIFF of 2^32 pixels a side": tiff_of(2**32 - 1, 2**32 - 1),
     "TIFF of 100,000 a side": tiff_of(100_000, 100_000),
@@ -179,6 +233,76 @@ IMAGES: dict[str, bytes] = {
         (256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 2**31, 8), (279, 4, 2**31, 8)
     ),
     "TIFF of 65,535 tags": b"II*\0" + struct.pack("<IH", 8, 65_535) + struct.pack("<HHII", 256, 4, 1, 64) * 65_535,
+    "TIFF of 16 bits, whose strip inflates to 60 MB": deep_tiff(64, 96, 16, 8, ZEROS),
+    "TIFF of 16 bits, whose strip is 200 MB of Zstandard": deep_tiff(64, 96, 16, 50000, ZSTANDARD),
+    "TIFF of 16 bits, whose strip is 60 MB of LZW": deep_tiff(64, 96, 16, 5, LZW),
+    "TIFF of 16 bits, whose strip is 640 MB of PackBits": deep_tiff(64, 96, 16, 32773, b"\x81\0" * 5_000_000),
+    "TIFF of floats with a predictor, whose strip inflates to 60 MB": deep_tiff(
+        64, 96, 32, 8, ZEROS, predictor=3, kind=3
+    ),
+    "TIFF of 12 packed bits, whose strip is 60 MB of LZW": deep_tiff(64, 96, 12, 5, LZW),
+    "TIFF of 20,000 strips of 16 bits": deep_tiff(64, 20_000, 16, 8, zlib.compress(bytes(128)), parts=20_000, rows=1),
+    "TIFF of 20,000 tiles of 16 bits": deep_tiff(3_200, 1_600, 16, 8, zlib.compress(bytes(512)), parts=20_000, tile=16),
+    "TIFF of 32 tiles of 1,024 a side, 64 wide": deep_tiff(
+        64, 32_768, 16, 8, zlib.compress(bytes(2 * 1024**2), 9), parts=32, tile=1024
+    ),
+    "TIFF of 65,535 samples a pixel": deep_tiff(64, 96, 16, 8, zlib.compress(bytes(12_288)), samples=65_535),
+    "TIFF of 10,000 planes": deep_tiff(
+        64, 96, 16, 8, zlib.compress(bytes(12_288)), samples=10_000, planar=2, parts=10_000
+    ),
+    "TIFF of doubles, 49 megapixels": deep_tiff(7000, 7000, 64, 8, zlib.compress(bytes(1000)), kind=3),
+    "TIFF of 16 bits, 49 megapixels, of which 500 are there": deep_tiff(7000, 7000, 16, 8, zlib.compress(bytes(1000))),
+    "TIFF of a JPEG of 80 scans": deep_tiff(360, 480, 8, 7, scans(80)),
+    "TIFF of 100 JPEG strips of 60 scans": deep_tiff(480, 800, 8, 7, scans(55, (8, 480)), parts=100, rows=8),
+    "TIFF of a JPEG of 65,535 a side": deep_tiff(64, 96, 8, 7, jpeg_of(65_535, 65_535)),
+    "TIFF of a JPEG of 49 megapixels, of which 6,144 are there": deep_tiff(7000, 7000, 8, 7, jpeg_of(7000, 7000)),
+    "TIFF of a JPEG of 4.9 million comments": deep_tiff(
+        64, 96, 8, 7, encoded(SMALL, "JPEG")[:2] + b"\xff\xfe\0\2" * 4_900_000 + encoded(SMALL, "JPEG")[2:]
+    ),
+    "DICOM of 65,535 a side": dicom_file(np.asarray(SMALL), Rows=65_535, Columns=65_535),
+    "DICOM of 2 billion frames": dicom_file(np.asarray(SMALL)[np.newaxis], NumberOfFrames=2_000_000_000),
+    "DICOM, deflated, of 60 MB": deflated_dicom(),
+    "DICOM of 2 million elements": dicom_with(struct.pack("<HH2sH", 9, 0x1001, b"LO", 0) * 2_000_000),
+    "DICOM of 2 million items": dicom_with(
+        struct.pack("<HH2sHI", 9, 0x1001, b"SQ", 0, 2**32 - 1) + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 2_000_000
+    ),
+    "DICOM of sequences within sequences": dicom_with(
+        (struct.pack("<HH2sHI", 9, 0x1001, b"SQ", 0, 2**32 - 1) + struct.pack("<HHI", 0xFFFE, 0xE000, 2**32 - 1))
+        * 500_000
+    ),
+    "DICOM of a million windows": dicom_with(
+        struct.pack("<HH2sHI", 0x28, 0x1050, b"UC", 0, 2_000_000) + b"1\\" * 10**6
+    ),
+    "DICOM of a million character sets": dicom_with(
+        struct.pack("<HH2sHI", 8, 5, b"UC", 0, 2_000_000) + b"X\\" * 1_000_000
+    ),
+    "DICOM of 19 MB of functional groups": dicom_with(
+        struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, 19_000_000)
+        + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * (19_000_000 // 8)
+    ),
+    "DICOM of 2 million fragments": dicom_frame(b"\0\0", uid.RLELossless).replace(
+        struct.pack("<HHI", 0xFFFE, 0xE0DD, 0), struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 2_000_000
+    ),
+    "DICOM of 640 MB of RLE": dicom_frame(
+        struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x07" * 5_000_000, uid.RLELossless
+    ),
+    "DICOM of a JPEG of 400 scans": dicom_frame(scans(400), uid.JPEGBaseline8Bit, (480, 360)),
+    "DICOM of a JPEG of 19 MB of stray bytes": dicom_frame(
+        encoded(SMALL, "JPEG")[:2] + bytes(19_000_000), uid.JPEGBaseline8Bit
+    ),
+    "DICOM of a JPEG of 65,535 a side": dicom_frame(jpeg_of(65_535, 65_535), uid.JPEGBaseline8Bit),
+    "DICOM of a JPEG 2000 of 2^31 a side": dicom_frame(
+        JPEG_2000[:8] + b"\x7f\xff\xff\xff" * 2 + JPEG_2000[16:], uid.JPEG2000Lossless
+    ),
+    "DICOM of a JPEG 2000 of tiles of one pixel": dicom_frame(
+        JPEG_2000[:24] + b"\0\0\0\1" * 2 + JPEG_2000[32:], uid.JPEG2000Lossless
+    ),
+    "DICOM of a JPEG 2000 of a million segments": dicom_frame(
+        JPEG_2000[: JPEG_2000.index(b"\xff\x52")]
+        + b"\xff\x64\0\2" * 1_000_000
+        + JPEG_2000[JPEG_2000.index(b"\xff\x52") :],
+        uid.JPEG2000Lossless,
+    ),
     "WebP of 16,383 a side": webp_of(16_383, 16_383),
     "WebP of 2^24 pixels a side": webp_of(2**24, 2**24),
     "WebP of 300 frames": frames("WEBP", 300),

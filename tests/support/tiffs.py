@@ -41,7 +41,7 @@ def tiff_file(
     tags += [(262, 3, (photometric,)), (273, 4, tuple(offsets[:-1])), (277, 3, (pixels.shape[2],)), (278, 3, (16,))]
     tags += [(279, 4, tuple(map(len, strips))), (284, 3, (2 if more.get("planar") else 1,))]
     tags += [(317, 3, (more.get("predictor", 1),)), (339, 3, (_FORMATS[samples.dtype.kind],) * pixels.shape[2])]
-    return _assembled(b"".join(strips), sorted(tags + more.get("tags", [])), order, more.get("following", 0))
+    return assembled(b"".join(strips), sorted(tags + more.get("tags", [])), order, more.get("following", 0))
 
 
 def _written(rows: NDArray[Any], order: str, bits: int | None, predictor: int) -> bytes:
@@ -53,7 +53,7 @@ def _written(rows: NDArray[Any], order: str, bits: int | None, predictor: int) -
     return rows.astype(rows.dtype.newbyteorder(order)).tobytes()
 
 
-def _assembled(pixels: bytes, tags: list[tuple[int, int, tuple[int, ...]]], order: str, following: int) -> bytes:
+def assembled(pixels: bytes, tags: list[tuple[int, int, tuple[int, ...]]], order: str, following: int) -> bytes:
     """Put the pixels at offset 8, then the values that do not fit into an entry, then the directory."""
     body, entries = bytearray(pixels + bytes(len(pixels) % 2)), b""
     for tag, kind, values in tags:
