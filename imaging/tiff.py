@@ -1,6 +1,7 @@
 """TIFF files -> an upright 8-bit image of their first page.
 
-Pillow reads samples of up to 8 bits; tifffile those that Pillow gets wrong or refuses: deeper, signed or real ones.
+Pillow reads samples of up to 8 bits; tifffile those that Pillow gets wrong or refuses: deeper, signed or real ones, and
+packed colour.
 Neither sees a tag that does not say what the pixels are.
 """
 
@@ -105,9 +106,11 @@ def _check_jpegs(page: Page, data: bytes, tables: bytes) -> None:
 
 
 def _is_deep(page: Page) -> bool:
-    """Tell whether tifffile should read a page: grey or RGB of other than 1, 2, 4 or 8 unsigned bits a sample."""
-    is_shallow = page.first(tag.BITS, 1) in (1, 2, 4, 8) and page.first(tag.SAMPLE_FORMAT, 1) in _UNSIGNED
-    return not is_shallow and page.first(tag.PHOTOMETRIC, 1) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+    """Tell whether tifffile should read a page: grey of other than 1, 2, 4 or 8 unsigned bits, RGB of other than 8."""
+    photometric = page.first(tag.PHOTOMETRIC, 1)
+    shallow = (8,) if photometric == _RGB else (1, 2, 4, 8)
+    is_shallow = page.first(tag.BITS, 1) in shallow and page.first(tag.SAMPLE_FORMAT, 1) in _UNSIGNED
+    return not is_shallow and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
 
 
 def _read_with_pillow(data: bytes, page: Page, max_pixels: int) -> tuple[Image.Image, int | None, int]:

@@ -21,6 +21,7 @@ from imaging.dicom import MODALITIES, is_dicom
 from imaging.image import ImageError
 from preprocessing import decode
 from tests.conftest import ROOT
+from tests.support import pydicom_pipeline
 from tests.support.dicoms import PATIENT, dicom_file, encapsulated, look_up_table, read
 from tests.support.phantoms import encoded, phantom
 from web.messages import REASONS
@@ -334,6 +335,13 @@ KNOWN = {
     "JPEG 2000 in a .jp2": (encapsulated(jpeg_2000(RAMP, codecformat="jp2"), J2K, RAMP), RAMP),
     "JPEG 2000, RGB": (encapsulated(jpeg_2000(COLOUR), J2K, COLOUR, PhotometricInterpretation="YBR_RCT"), COLOUR),
 }
+STORED_AS = {
+    "explicit": lambda pixels, **more: dicom_file(pixels, EXPLICIT, **more),
+    "implicit": lambda pixels, **more: dicom_file(pixels, IMPLICIT, **more),
+    "big endian": lambda pixels, **more: dicom_file(pixels, BIG, **more),
+    "deflated": lambda pixels, **more: dicom_file(pixels, DEFLATED, **more),
+    "RLE": lambda pixels, **more: dicom_file(pixels, compress=uid.RLELossless, **more),
+}
 LOSSY = ("YBR", "YBR of two pixels a colour", "JPEG", "JPEG, RGB", "RLE, YBR", "JPEG, RGB that says so nowhere")
 LOSSY += ("JPEG lossless, YBR",)
 
@@ -348,6 +356,32 @@ def test_a_file_decodes_to_its_pixels(name):
     assert np.max(difference) <= (4 if name in LOSSY else 1)
     if name not in LOSSY:
         assert np.mean(difference) < 0.15  # 12 bits have more steps than 8: a half rounds either way
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 15, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("way", STORED_AS)
+def test_every_type_order_compression_and_polarity_is_shown_as_pydicom_shows_it(bits, signed, photometric, way):
+    half = 2 ** (bits - 1) if signed else 0
+    samples = np.rint(RAMP / 255 * (2**bits - 1)).astype(int) - half
+    pixels = samples.astype(f"{'i' if signed else 'u'}{1 if bits == 8 else 2}")
+    more = {"BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": photometric}
+    for window in ({}, {"WindowCenter": 2 ** (bits - 1) - half, "WindowWidth": 2 ** (bits - 2)}):
+        data = STORED_AS[way](pixels, **more, **window)
+        shown = np.asarray(decode(data, LIMIT)[0]).astype(float)
+        assert np.max(np.abs(shown - pydicom_pipeline.show(read(data)))) <= 2
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("planar", [0, 1])
+@pytest.mark.parametrize("way", ["explicit", "implicit", "big endian", "deflated"])
+def test_colour_of_every_depth_order_and_layout_is_shown_as_pydicom_shows_it(bits, planar, way):
+    pixels = COLOUR if bits == 8 else COLOUR.astype(np.uint16) * 257
+    stored = pixels.transpose(2, 0, 1).reshape(pixels.shape) if planar else pixels
+    data = STORED_AS[way](np.ascontiguousarray(stored), PlanarConfiguration=planar)
+    assert np.array_equal(np.asarray(decode(data, LIMIT)[0]), COLOUR)
+    assert np.array_equal(pydicom_pipeline.show(read(data)), COLOUR)
 
 
 def test_pixels_without_a_representation_in_an_explicit_vr_file_are_accepted():
@@ -502,6 +536,7 @@ def test_a_file_without_pixels_is_refused_with_that_reason():
         dicom_file(RAMP, BitsAllocated=1, BitsStored=1, HighBit=0),
         dicom_file(RAMP, PhotometricInterpretation="CMYK"),
         dicom_file(RAMP, SamplesPerPixel=4),
+        dicom_file(RAMP, PhotometricInterpretation="PALETTE COLOR", SegmentedRedPaletteColorLookupTableData=bytes(6)),
     ],
 )
 def test_an_unsupported_encoding_is_refused_with_that_reason(data):

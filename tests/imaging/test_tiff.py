@@ -3,6 +3,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from preprocessing import ImageError, decode
@@ -71,6 +72,32 @@ def test_packed_grey_of_3_to_14_bits_is_read(bits, order, compression, white_is_
         assert decode(data, LIMIT)[1].bits == bits or bits == 8
 
 
+@pytest.mark.parametrize("bits", [2, 4, 6, 10, 12])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 5, 8])
+@pytest.mark.parametrize("planar", [False, True])
+def test_packed_colour(bits, order, compression, planar):
+    colours = np.stack([BASE, BASE[::-1], BASE[:, ::-1]], axis=2)
+    samples = np.rint(colours * (2**bits - 1)).astype(np.uint16)
+    data = tiff_file(samples, order, compression, bits=bits, planar=planar)
+    assert difference(data, colours) <= 0.6 + 255 / (2**bits - 1) / 2
+
+
+def test_colour_of_one_bit_is_refused_as_an_encoding_that_is_not_accepted():
+    assert refusal(tiff_file(np.zeros((50, 70, 3), np.uint16), bits=1)) == ("unsupported_image", "tiff_encoding")
+
+
+@pytest.mark.parametrize("kind", WHITES)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("layout", ["grey", "colour", "planes"])
+def test_tifffile_reads_the_same_samples_in_every_file_of_these_tables(kind, order, compression, layout):
+    samples = stored(kind) if layout == "grey" else np.stack([stored(kind)] * 3, axis=2)
+    data = tiff_file(samples, order, compression, planar=layout == "planes")
+    read = tifffile.imread(io.BytesIO(data))
+    assert np.array_equal(np.moveaxis(read, 0, 2) if layout == "planes" else read, samples)
+
+
 def test_signed_samples_below_zero_go_from_the_smallest_to_the_largest():
     samples = np.rint(BASE * 4000 - 2000).astype(">i2")
     expected = (BASE - BASE.min()) / (BASE.max() - BASE.min())
@@ -107,8 +134,6 @@ def test_the_first_of_several_jpeg_pages_is_read():
 
 def jpeg_parts(way, quality=90):
     """Return a page of JPEG strips or tiles with tables of their own, and offset and length of its last part."""
-    import tifffile
-
     buffer = io.BytesIO()
     film = np.asarray(phantom(size=(320, 256)))
     pixels = np.stack([film, 255 - film, film // 2], axis=2) if way == "colour" else film
