@@ -65,7 +65,7 @@ def _allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
         app,
         origins=list(origins),
         methods=["GET", "POST"],
-        allow_headers=["Content-Type", "X-API-Key", "X-Request-ID"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Requested-With"],
         expose_headers=["Retry-After", "X-Request-ID", "Server-Timing"],
         send_wildcard=True,
         max_age=600,

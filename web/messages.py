@@ -114,6 +114,21 @@ REASONS: Final[Mapping[str, ErrorMessage]] = {  # instead of the code's own sent
         "Las imágenes son demasiado grandes en conjunto: el máximo es de {limit_mb} MB.",
         "The images are too large together: the maximum is {limit_mb} MB.",
     ),
+    "image_as_text": ErrorMessage(
+        400,
+        "El campo «image» contiene texto: envía en él la imagen como archivo.",
+        "The field “image” contains text: send the image in it as a file.",
+    ),
+    "image_in_other_field": ErrorMessage(
+        400,
+        "El archivo está en otro campo: envíalo en el campo «image».",
+        "The file is in another field: send it in the field “image”.",
+    ),
+    "content_encoding": ErrorMessage(
+        415,
+        "El cuerpo está comprimido (Content-Encoding), lo que no se admite: envíalo sin comprimir.",
+        "The body is compressed (Content-Encoding), which is not supported: send it as it is.",
+    ),
     "modality": ErrorMessage(
         415,
         "El archivo DICOM es de la modalidad {modality}, que no corresponde a una radiografía: envía {accepted}.",

@@ -49,8 +49,8 @@ def state() -> State:
 
 
 def language() -> Language:
-    """Return the language of `?lang=`, or the configured one if it is neither es nor en."""
-    asked = request.args.get("lang")
+    """Return the language of `?lang=`, with or without a country, or the configured one if it is another."""
+    asked = request.args.get("lang", "").lower().replace("_", "-").partition("-")[0]
     return cast("Language", asked) if asked in ("es", "en") else state().config.language
 
 

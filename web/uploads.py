@@ -4,9 +4,12 @@ from io import BytesIO
 from typing import Final, cast
 
 from flask import Request
-from werkzeug.datastructures import FileStorage
+from werkzeug import formparser
+from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
+from werkzeug.sansio.multipart import MultipartDecoder
 
 from web.errors import ApiError
 
@@ -16,8 +19,29 @@ MAX_FORM_MEMORY_BYTES: Final = 200_000  # of text fields; Werkzeug counts the pi
 RAW_TYPES: Final = frozenset(
     """
     image/png image/jpeg image/webp image/tiff image/bmp image/x-ms-bmp application/dicom application/octet-stream
+    image/jpg image/pjpeg image/x-png image/tif
     """.split()
 )
+
+
+class _TolerantDecoder(MultipartDecoder):
+    """Werkzeug's decoder of multipart forms, for clients that describe a file in their own way.
+
+    File names are ignored, so they may be in any encoding. A part with the type of an image is a file even without one:
+    Dart's `MultipartFile.fromBytes` sends that.
+    """
+
+    def _parse_headers(self, data: bytes | bytearray) -> Headers:
+        headers = super()._parse_headers(data.decode("utf-8", "replace").encode())
+        disposition = headers.get("Content-Disposition", "")
+        if headers.get("Content-Type", "").partition(";")[0].strip().lower() in RAW_TYPES and (
+            "filename" not in parse_options_header(disposition)[1]
+        ):
+            headers["Content-Disposition"] = f'{disposition}; filename="image"'
+        return headers
+
+
+formparser.MultipartDecoder = _TolerantDecoder  # type: ignore[attr-defined] # the parser makes its decoder itself
 
 
 class StrictRequest(Request):
@@ -35,6 +59,7 @@ class StrictRequest(Request):
 
 def one_image(request: Request, max_bytes: int) -> bytes:
     """Return the one image in the form field `image`, or the body if its type is an image's. Raise ApiError."""
+    _require_plain_body(request)
     if request.mimetype in RAW_TYPES:
         return checked(request.get_data(cache=False), max_bytes)
     files = _files(request)
@@ -45,6 +70,7 @@ def one_image(request: Request, max_bytes: int) -> bytes:
 
 def several_images(request: Request, max_images: int, max_bytes: int) -> list[bytes]:
     """Return the images in the repeated form field `image`, unchecked, in their order. Raise ApiError."""
+    _require_plain_body(request)
     request.max_content_length = max_bytes
     request.max_form_parts = max_images + MAX_FORM_PARTS
     try:
@@ -84,8 +110,22 @@ def _files(request: Request) -> list[FileStorage]:
     except ValueError:
         raise ApiError("malformed_request") from None
     if not files:
-        raise ApiError("missing_image")
+        raise _missing(request)
     return files
+
+
+def _missing(request: Request) -> ApiError:
+    """Return the error of a form without a file in `image`, with a reason where the form shows one."""
+    if request.form.get(FIELD):
+        return ApiError("missing_image", reason="image_as_text")
+    if any(file.filename for name, file in request.files.items(multi=True) if name != FIELD):
+        return ApiError("missing_image", reason="image_in_other_field")
+    return ApiError("missing_image")
+
+
+def _require_plain_body(request: Request) -> None:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiError("unsupported_image", reason="content_encoding")
 
 
 def _content(file: FileStorage) -> bytes:

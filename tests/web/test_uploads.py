@@ -182,3 +182,66 @@ def posted(body):
 def test_a_file_in_a_form_arrives_unchanged(length, content):
     body = (content * (length // len(content) + 1))[:length]
     assert one_image(posted(body), 10**6) == body
+
+
+def sent(client, headers, data=None, query="?lang=en-GB"):
+    """Send a form of one part whose headers are written by hand."""
+    image = film(250) if data is None else data
+    body = b"--b\r\n" + headers + b"\r\n\r\n" + image + b"\r\n--b--\r\n"
+    return client.post(f"/predict{query}", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"}).json
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "IMAGE/PNG", "image/jpg; x=y", "application/octet-stream", "image/pjpeg"]
+)
+def test_a_part_with_the_type_of_an_image_is_a_file_without_a_name(client, kind):
+    large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1100), dtype=np.uint8)))
+    headers = b'Content-Disposition: form-data; name="image"\r\nContent-Type: ' + kind.encode()
+    assert sent(client, headers, large, "") == one(client, large)
+
+
+@pytest.mark.parametrize(
+    "name", ["rodilla ñ".encode("latin-1"), "膝".encode("gbk"), "ひざ".encode("shift-jis"), b"\xff\x80"]
+)
+def test_a_file_name_may_be_in_any_encoding(client, name):
+    headers = b'Content-Disposition: form-data; name="image"; filename="' + name + b'.png"'
+    assert sent(client, headers, query="") == one(client, film(250))
+
+
+@pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        (b'name="image"', "The field “image” contains text: send the image in it as a file."),
+        (b'name="image[]"; filename="a"', "The file is in another field: send it in the field “image”."),
+        (b'name="file"; filename="a"', "The file is in another field: send it in the field “image”."),
+        (b'name="images"', "The image is missing: send it in the form field “image”."),
+        (b'name="image"; filename=""', "The image is missing: send it in the form field “image”."),
+    ],
+)
+def test_a_form_without_a_file_in_image_is_told_what_to_send(client, headers, sentence):
+    body = sent(client, b"Content-Disposition: form-data; " + headers, b"iVBORw0KGgo=")
+    assert (body["status"], body["code"], body["message"]) == (400, "missing_image", sentence)
+
+
+@pytest.mark.parametrize("lang", ["EN", "en-GB", "en_us"])
+def test_a_language_may_name_a_country(client, lang):
+    assert client.post(f"/predict?lang={lang}").json["message"].startswith("The image is missing")
+    assert client.post("/predict?lang=ES").json["message"].startswith("Falta")
+
+
+@pytest.mark.parametrize("kind", ["image/jpg", "image/pjpeg", "image/tif", "multipart/form-data; boundary=b"])
+def test_a_compressed_body_is_called_that(client, kind):
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    refused = client.post("/predict?lang=en", data=film(250), headers=headers)
+    assert (refused.status_code, refused.json["code"]) == (415, "unsupported_image")
+    assert "Content-Encoding" in refused.json["message"]
+
+
+def test_preflights_allow_the_headers_that_frontends_send(client):
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    allowed = client.options(
+        "/predict", headers=asked | {"Access-Control-Request-Headers": "authorization,x-requested-with"}
+    )
+    assert {"authorization", "x-requested-with"} <= set(
+        allowed.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    )
