@@ -196,8 +196,9 @@ def sent(client, headers, data=None, query="?lang=en-GB"):
 )
 def test_a_part_with_the_type_of_an_image_is_a_file_without_a_name(client, kind):
     large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1100), dtype=np.uint8)))
-    headers = b'Content-Disposition: form-data; name="image"\r\nContent-Type: ' + kind.encode()
-    assert sent(client, headers, large, "") == one(client, large)
+    part = b'Content-Disposition: form-data; name="image"'
+    with_name = sent(client, part + b'; filename="a.png"', large, "")
+    assert sent(client, part + b"\r\nContent-Type: " + kind.encode(), large, "") == with_name
 
 
 @pytest.mark.parametrize(
