@@ -19,6 +19,7 @@ from imaging.limits import (
     MAX_SEQUENCE_READS,
     MAX_TABLE_BYTES,
     MAX_VALUE_BYTES,
+    READS_OF_AN_ITEM,
     too_many_pixels,
 )
 
@@ -52,6 +53,7 @@ _META_LENGTH: Final = b"\x02\0\0\0UL\x04\0"  # the first element of group 2
 _BARE: Final = re.compile(rb"\x08\0[\0-\x18]\0")  # the first element of group 8, little endian
 _EXPLICIT: Final = re.compile(rb"....(AE|AS|CS|DA|DT|IS|LO|PN|SH|SQ|TM|UI|UL|US)", re.DOTALL)
 _UID_ROOT: Final = b"1.2.840.10008."
+_ITEM: Final = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")  # its tag, little and big endian
 _CHARACTER_SET: Final = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # its tag, little and big endian
 
 
@@ -93,6 +95,8 @@ class _Source(BytesIO):
             raise ImageError("unreadable_image")
         found = super().read(size)
         self._came_up_short |= 0 < len(found) < (size or 0)
+        if found.startswith(_ITEM):
+            self._reads_left -= READS_OF_AN_ITEM
         if self._header:
             return self._character_set(found)
         if size == 8 and found.startswith(_CHARACTER_SET):

@@ -42,6 +42,7 @@ MAX_SAMPLE_BYTES: Final = 6  # decoded, times the pixels that are allowed: 16-bi
 
 # DICOM
 MAX_READS: Final = 20_000  # elements, items and fragments; a radiograph has some hundreds
+READS_OF_AN_ITEM: Final = 4  # of a sequence: pydicom makes a data set of each
 MAX_SEQUENCE_READS: Final = 1_000  # of a sequence of look-up tables, which has some tens
 MAX_VALUE_BYTES: Final = 1_024  # pydicom makes an object of each part of a value; the longest of a radiograph has 64
 MAX_HEADER_BYTES: Final = 2_000_000  # of a deflated file, before its pixels; as many may follow them
