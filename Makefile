@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all bench bench-peers bench-reliability lint types audit check format lock clean
+.PHONY: help setup setup-dev run test test-all bench bench-peers bench-reliability lint types audit check format lock sbom clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -95,5 +95,10 @@ lock: setup-dev             ## compile requirements.txt and requirements/*.txt f
 	  { echo '-r ../requirements.txt'; $(LOCK) requirements/$$extra.in; } > requirements/$$extra.txt.new \
 	    && mv requirements/$$extra.txt.new requirements/$$extra.txt || exit 1; done
 
+SBOM := $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --of JSON --output-reproducible
+sbom: setup-dev             ## list what the images install, in CycloneDX's format: sbom.json and sbom-slim.json
+	$(SBOM) requirements.txt -o sbom.json
+	$(SBOM) requirements/slim.txt -o sbom-slim.json
+
 clean:                      ## remove .venv and the caches
-	rm -rf $(VENV) $(BENCH_CACHE) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH_CACHE) sbom.json sbom-slim.json .mypy_cache .ruff_cache .pytest_cache

@@ -125,3 +125,20 @@ def test_every_module_of_the_service_is_in_the_image(image):
     modules = {path.relative_to(ROOT) for folder in ("", *ROOMS) for path in (ROOT / folder).glob("*.py")}
     assert modules == {path.relative_to(image) for path in image.rglob("*.py")}
     assert not list(Path(image).glob("tests"))
+
+
+@pytest.mark.slow
+def test_the_list_of_packages_names_every_pinned_one(tmp_path):
+    planned = subprocess.run(
+        ["make", "-n", "-o", "setup-dev", "sbom"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    command = planned.stdout.splitlines()[-1].replace("sbom-slim.json", str(tmp_path / "sbom.json")).split()
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    if made.returncode and re.search(
+        "failed to fetch|error sending request|no solution found", made.stderr, re.IGNORECASE
+    ):
+        pytest.skip("the generator of `make sbom` could not be installed: no package index can be reached")
+    assert made.returncode == 0, made.stderr
+    listed = {(one["name"], one["version"]) for one in json.loads((tmp_path / "sbom.json").read_text())["components"]}
+    pinned = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements/slim.txt").read_text(), re.MULTILINE)
+    assert listed == set(pinned)

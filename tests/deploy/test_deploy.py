@@ -13,7 +13,6 @@ MANIFESTS = {
     for path in sorted(DEPLOY.glob("kubernetes/*.yaml"))
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 }
-MADE_BY_PROMETHEUS = {"up"}  # for each target
 
 
 def of_kind(kind):
@@ -80,16 +79,61 @@ def test_a_pod_has_the_least_privileges():
     assert set(CONTAINER["resources"]["limits"]) == set(CONTAINER["resources"]["requests"]) == {"cpu", "memory"}
 
 
-def test_compose_starts_the_service_hardened_and_a_prometheus_that_scrapes_it():
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    api, prometheus = compose["services"]["api"], compose["services"]["prometheus"]
+class Compose(yaml.SafeLoader):
+    """Read Compose's own tag too, which replaces a list instead of adding to it."""
+
+
+Compose.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
+
+def compose(name):
+    return yaml.load((DEPLOY / name).read_text(encoding="utf-8"), Compose)["services"]  # noqa: S506 a safe loader
+
+
+def test_compose_starts_the_service_hardened():
+    api = compose("compose.yaml")["api"]
     assert api["read_only"]
     assert api["cap_drop"] == ["ALL"]
     assert (DEPLOY / api["build"] / "Dockerfile").is_file()
     assert int(api["stop_grace_period"].removesuffix("s")) > 10
-    mounted, inside, _ = prometheus["volumes"][0].split(":")
-    assert (DEPLOY / mounted / "prometheus.yaml").is_file()
-    assert f"--config.file={inside}/prometheus.yaml" in prometheus["command"]
+
+
+def test_compose_opens_no_port_to_the_network_without_a_key():
+    services = compose("compose.yaml")
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
+    opened = compose("compose.open.yaml")["api"]
+    assert opened["ports"] == ["5010:5010"]
+    assert opened["environment"]["BONE_API_KEYS"].startswith("${BONE_API_KEYS:?")
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_compose_mounts_the_configuration_that_exists(name):
+    service = compose("compose.yaml")[name]
+    mounted, inside, _ = service["volumes"][0].split(":")
+    assert (DEPLOY / mounted / f"{name}.yaml").is_file()
+    assert f"--config.file={inside}/{name}.yaml" in service["command"]
+
+
+def test_alerts_reach_an_alertmanager_whose_receivers_exist():
+    settings = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text(encoding="utf-8"))
+    (targets,) = settings["alerting"]["alertmanagers"][0]["static_configs"]
+    host, _, port = targets["targets"][0].partition(":")
+    assert compose("compose.yaml")[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    alertmanager = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yaml").read_text(encoding="utf-8"))
+    routes = [alertmanager["route"], *alertmanager["route"]["routes"]]
+    assert {route["receiver"] for route in routes} <= {receiver["name"] for receiver in alertmanager["receivers"]}
+
+
+def test_the_autoscaler_is_what_the_formula_of_the_page_gives():
+    page = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    cores, utilisation = (
+        float(number) for number in re.search(r"limit of (\d) cores? .*?u = ([\d.]+)", page, re.DOTALL).groups()
+    )
+    (metric,) = of_kind("HorizontalPodAutoscaler")["spec"]["metrics"]
+    resources = CONTAINER["resources"]
+    assert float(resources["limits"]["cpu"]) == cores
+    percent = 100 * utilisation * cores / float(resources["requests"]["cpu"])
+    assert metric["resource"]["target"]["averageUtilization"] == pytest.approx(percent)
 
 
 def test_prometheus_scrapes_the_route_and_reads_the_rules_that_exist(client):
@@ -106,13 +150,17 @@ def rules():
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_every_series_that_an_alert_names_exists(rule, client):
-    client.post("/predict")  # so that the counters of requests exist
+def test_every_series_that_an_alert_names_exists_before_the_first_request(rule, client):
     text = client.get("/metrics").text
-    named = set(re.findall(r"\b(bone_\w+|up)\b(?=[{\[ ])", rule["expr"]))
-    assert named
-    families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-    series = {re.sub(r"_(bucket|sum|count)$", "", name) for name in named - MADE_BY_PROMETHEUS}
-    assert series <= families
+    selected = re.findall(r"\b(bone_\w+)(?:\{([^}]*)\})?", rule["expr"])
+    for name, labels in selected:
+        wanted = re.findall(r'(\w+)(=~?)"([^"]*)"', labels)
+        lines = re.findall(rf"^{name}(?:\{{(.*)\}})? ", text, re.MULTILINE)
+        assert any(matches(line, wanted) for line in lines) or name.startswith("bone_score"), name  # that of a file
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].endswith((".", "changed.", "replicas."))
+
+
+def matches(line, wanted):
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+    return all(re.fullmatch(value if sign == "=~" else re.escape(value), labels[name]) for name, sign, value in wanted)

@@ -44,6 +44,25 @@ def brightness_model(
     return model
 
 
+def faulty_model() -> keras.Model:
+    """Like `brightness_model`, with an output for none and a familiarity of 1 less the brightness, but with a fault.
+
+    For images of a brightness from 0.85 to 0.95 the outputs do not add up to 1.
+    """
+    k = keras.layers
+    image = keras.Input((32, 32, 1), name="image")
+    mean = k.GlobalAveragePooling2D(name="mean")(image)
+    bends, head = k.Dense(3, activation="relu", name="bends"), k.Dense(3, name="probabilities")
+    familiarity = k.Dense(1, name="familiarity")
+    outputs = [head(k.Concatenate(name="all")([mean, bends(mean)])), familiarity(mean)]
+    model = keras.Model(image, outputs, name="faulty")
+    bends.set_weights([np.ones((1, 3)), np.array([-0.85, -0.9, -0.95])])
+    fault = np.array([[0, 10, 0], [0, -20, 0], [0, 10, 0]])
+    head.set_weights([np.vstack([[-0.8, 0.8, 0], fault]), np.array([0.8, 0, 0.2])])
+    familiarity.set_weights([np.array([[-1.0]]), np.ones(1)])
+    return model
+
+
 def sequential(k: Any) -> Any:
     """The usual image classifier of a tutorial."""
     layers = k.layers
