@@ -58,7 +58,7 @@ def finish_network(
     }
     fractured = layers.Multiply(name="fractured")([shares[KNOWN], shares[POOLED]])
     outputs = [
-        _share_out(fractured, shares[TYPE]),
+        share_out(fractured, shares[TYPE]),
         layers.Concatenate(name=EVIDENCE)([scores[KNOWN_PLACE]] * len(CLASS_NAMES)),
         _attach_familiarity(scores[POOLED], familiarity),
     ]
@@ -128,7 +128,7 @@ def code_version() -> str:
         return "unknown"
 
 
-def _share_out(fractured: Tensor, fisura: Tensor) -> Tensor:
+def share_out(fractured: Tensor, fisura: Tensor) -> Tensor:
     """Turn P(fractured) and P(fisura | fractured), (n, 1) each, into fisura, fractura, none: (n, 3)."""
     fractura, none = (layers.Rescaling(-1, offset=1)(share) for share in (fisura, fractured))
     shares = [layers.Multiply()([fractured, share]) for share in (fisura, fractura)]
