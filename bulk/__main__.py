@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from bulk.choice import choose
 from bulk.cluster import score_on_ray
-from bulk.inputs import find_inputs
+from bulk.inputs import Archive, find_inputs, read_columns
 from bulk.journal import Journal
+from bulk.label_studio import interface_path, tasks_path, write_tasks
 from bulk.local import score_locally
 from bulk.scoring import BulkError, Row
 from bulk.table import check_table, write_table
@@ -35,7 +37,8 @@ def main(arguments: list[str]) -> int:
     if options.ray_address:
         score = partial(score_on_ray, address=options.ray_address)
     try:
-        run(*find_inputs(options.images), options.table, read_config(os.environ), score)
+        config, columns = read_config(os.environ), read_columns(options.images)
+        run(Archive(*find_inputs(options.images), columns), options.table, config, score, options.choose)
     except (ConfigError, ModelError, BulkError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -45,22 +48,31 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(folder: Path, names: list[str], table: Path, config: Config, score: Score) -> None:
-    """Score what the journal beside the table does not hold yet; then write the table and delete the journal."""
+def run(archive: Archive, table: Path, config: Config, score: Score, tasks: int = 0) -> None:
+    """Score what the journal beside the table does not hold yet; then write the table and delete the journal.
+
+    Where so many `tasks` are wanted, the films most worth labelling are written as tasks for Label Studio.
+    """
     check_table(table)
     journal_path = table.with_name(table.name + ".journal")
-    if table.exists() and not journal_path.exists():
-        raise BulkError(f"{table} exists already; move it or name another table.")
-    with closing(Journal(journal_path, _describe(config, folder))) as journal:
+    written = [table, tasks_path(table), interface_path(table)] if tasks else [table]
+    for path in written:
+        if path.exists() and not journal_path.exists():
+            raise BulkError(f"{path} exists already; move it or name another table.")
+    with closing(Journal(journal_path, _describe(config, archive.folder))) as journal:
         scored = journal.scored()
-        if left := [name for name in names if name not in scored]:
-            with closing(score(folder, left, config)) as rows:
+        if left := [name for name in archive.names if name not in scored]:
+            with closing(score(archive.folder, left, config)) as rows:
                 new_rows = (row for row in rows if journal.append(row))
-                show_progress(new_rows, len(names), len(names) - len(left))
-        write_table(table, journal.rows(names))
-        outcomes = Counter(_outcome(row) for row in journal.rows(names))
+                show_progress(new_rows, len(archive.names), len(archive.names) - len(left))
+        write_table(table, archive.join(journal.rows(archive.names)))
+        outcomes = Counter(_outcome(row) for row in journal.rows(archive.names))
+        if tasks:
+            write_tasks(archive.folder, choose(archive.join(journal.rows(archive.names)), tasks), table, config)
     journal_path.unlink()
     print(f"{table}: {', '.join(f'{count:,} {name}' for name, count in outcomes.most_common())}", file=sys.stderr)
+    if tasks:
+        print(f"{tasks_path(table)}: for Label Studio, with {interface_path(table)}", file=sys.stderr)
 
 
 def show_progress(rows: Iterator[Row], total: int, done: int) -> None:
@@ -77,9 +89,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("table", metavar="OUT", type=Path, help="the table to write, .csv or .parquet")
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes; default: one per core")
     parser.add_argument("--ray-address", help="score on this Ray cluster (auto, or HOST:PORT) instead of here")
+    parser.add_argument("--choose", type=int, default=0, metavar="N", help="write N films to label for Label Studio")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error("--workers must be 1 or more")
+    if options.choose < 0:
+        parser.error("--choose must be 0 or more")
     return options
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from config import LOGGER, Config
 from model_loader import load
-from prediction import answer, classify
+from prediction import Verdict, answer, classify
 from preprocessing import ImageError, decode
 
 PROBABILITY: Final = "probability_"
@@ -33,7 +33,7 @@ class Scorer:
         """Return the row of one file: the verdict or the code of the error. No file raises."""
         try:
             image, _ = decode(_read(folder / name, self._config.max_upload_bytes), self._config.max_pixels)
-            body = answer(classify(self._classifier, image), refusal="")
+            verdict = classify(self._classifier, image)
         except ImageError as error:
             return empty_row(name, self.class_names, error.code)
         except OSError:
@@ -41,15 +41,26 @@ class Scorer:
         except Exception:
             logger.exception("%s could not be scored", name)
             return empty_row(name, self.class_names, "internal_error")
-        verdict = {key: body.get(key) for key in ("success", "predictedClass", "confidence")}
-        probabilities = {PROBABILITY + one["class"]: one["probability"] for one in body["allProbabilities"]}
-        return empty_row(name, self.class_names, None) | verdict | probabilities
+        body = answer(verdict, refusal="")
+        shown = {key: body.get(key) for key in ("success", "predictedClass", "confidence")}
+        shown |= {PROBABILITY + one["class"]: one["probability"] for one in body["allProbabilities"]}
+        return empty_row(name, self.class_names, None) | shown | _certainty(verdict)
 
 
 def empty_row(name: str, class_names: tuple[str, ...], error: str | None) -> Row:
     """Return a row with every column, of which only the file's name and its error's code are filled."""
     row: Row = {"path": name, "success": None, "predictedClass": None, "confidence": None}
-    return row | {PROBABILITY + known: None for known in class_names} | {"error": error}
+    row |= {PROBABILITY + known: None for known in class_names}
+    return row | {"noneProbability": None, "possible": None, "certainty": None, "error": error}
+
+
+def _certainty(verdict: Verdict) -> Row:
+    """Return what `detail=1` says of certainty; `possible` is None where the model file holds no quantiles."""
+    return {
+        "noneProbability": None if verdict.none is None else verdict.none / 100,
+        "possible": None if verdict.possible is None else ";".join(verdict.possible),
+        "certainty": verdict.certainty,
+    }
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

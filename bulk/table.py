@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from bulk.scoring import BulkError, Row
+from bulk.scoring import PROBABILITY, BulkError, Row
 
 SUFFIXES: Final = (".csv", ".parquet")
 ROWS_PER_GROUP: Final = 10_000
@@ -47,8 +47,9 @@ def _write_parquet(path: Path, columns: list[str], rows: Iterator[Row]) -> None:
     import pyarrow  # noqa: PLC0415 an extra
     from pyarrow import parquet  # noqa: PLC0415
 
-    types = dict.fromkeys(("path", "predictedClass", "error"), pyarrow.string()) | {"success": pyarrow.int8()}
-    schema = pyarrow.schema([(name, types.get(name, pyarrow.float64())) for name in columns])
+    types = dict.fromkeys(("confidence", "noneProbability"), pyarrow.float64()) | {"success": pyarrow.int8()}
+    types |= {name: pyarrow.float64() for name in columns if name.startswith(PROBABILITY)}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in columns])
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROWS_PER_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
