@@ -66,6 +66,8 @@ def _check_parts(page: Page, data: bytes) -> None:
     if sum(listed) > 2 * len(data) or len(parts) > MAX_PARTS:
         raise ImageError("unreadable_image")
     if page.first(tag.COMPRESSION) in (_JPEG, _OLD_JPEG):
+        if not all(parts):
+            raise ImageError("unreadable_image")
         scans = sum(map(jpeg.count_scans, parts)) if page.first(tag.COMPRESSION) == _JPEG else jpeg.count_scans(data)
         jpeg.check_scans(scans - len(parts) + 1, height * width)
 
@@ -95,14 +97,22 @@ def _check_jpegs(page: Page, data: bytes, tables: bytes) -> None:
     """Refuse a page of which a JPEG strip or tile is not whole: libtiff would fill in what is missing."""
     if len(tables) > MAX_JPEG_TABLE_BYTES:
         raise ImageError("unreadable_image")
-    part_height, part_width = _part_size(page)
-    for part in _parts(page, data):
-        stream = jpeg.START + tables[2:-2] + part[2:]
-        jpeg.check_header(stream)
-        frame = jpeg.read_frame(stream)
-        if frame.height > part_height or frame.width > part_width:
-            raise ImageError("unreadable_image")
-        raster.load_jpeg(raster.open_file(stream, "JPEG"), stream)
+    try:
+        for part in _parts(page, data):
+            _check_jpeg(jpeg.START + tables[2:-2] + part[2:], *_part_size(page))
+    except ImageError:
+        raise
+    except Exception as error:  # damaged headers raise whatever they run into
+        raise ImageError("unreadable_image") from error
+
+
+def _check_jpeg(stream: bytes, height: int, width: int) -> None:
+    """Refuse a stream that is not whole, or larger than the strip or tile that it is."""
+    jpeg.check_header(stream)
+    frame = jpeg.read_frame(stream)
+    if frame.height > height or frame.width > width:
+        raise ImageError("unreadable_image")
+    raster.load_jpeg(raster.open_file(stream, "JPEG"), stream)
 
 
 def _is_deep(page: Page) -> bool:

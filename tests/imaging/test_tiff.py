@@ -159,6 +159,18 @@ def test_jpeg_strips_and_tiles_are_shown_whole_or_not_at_all(way):
             assert refusal(data[:start] + cut + rest + data[start + length :]) == ("unreadable_image", None)
 
 
+@pytest.mark.parametrize(
+    "strip", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xc0\0\x0b", b"\xff\xd8\xff\xda\0\2\xff\xd9"]
+)
+def test_a_jpeg_strip_that_ends_in_its_header_is_refused(strip):
+    data = jpeg_parts("grey")[0]
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        starts, entry = page.dataoffsets, page.tags[279].valueoffset
+    changed = data[:entry] + struct.pack("<I", len(strip)) + data[entry + 4 :]
+    assert refusal(changed[: starts[0]] + strip + changed[starts[0] + len(strip) :]) == ("unreadable_image", None)
+
+
 @pytest.mark.parametrize("compression", [34712, 50001, 50002, 34887, 99])  # JPEG 2000, WebP, JPEG XL, LERC, none known
 @pytest.mark.parametrize("kind", ["u1", "u2"])
 def test_a_compression_that_is_not_accepted_is_called_that(compression, kind):

@@ -17,7 +17,7 @@ from pydicom import uid
 
 from tests.support.dicoms import dicom_file, encapsulated
 from tests.support.phantoms import encoded, phantom
-from tests.support.tiffs import assembled
+from tests.support.tiffs import assembled, tiff_file
 
 FORM = "multipart/form-data; boundary=bomb"
 SMALL = Image.fromarray(np.asarray(phantom(size=(96, 64))))
@@ -361,6 +361,17 @@ def seeds() -> dict[str, bytes]:
         "WebP": encoded(SMALL.convert("RGB"), "WEBP"),
         "lossless WebP": encoded(SMALL.convert("RGB"), "WEBP", lossless=True),
         "BMP": encoded(SMALL, "BMP"),
+        "lossless JPEG": LOSSLESS,
+        "JPEG-LS": JPEG_LS,
+        "TIFF of 16 bits in planes, big endian": tiff_file(
+            np.stack([np.asarray(deep)] * 3, axis=2), ">", 5, planar=True
+        ),
+        "TIFF of 12 packed bits": tiff_file(np.asarray(SMALL).astype(np.uint16) * 16, bits=12),
+        "DICOM": dicom_file(np.asarray(deep)),
+        "DICOM, RLE": dicom_file(np.asarray(deep), compress=uid.RLELossless),
+        "DICOM of lossless JPEG": dicom_frame(LOSSLESS, uid.JPEGLosslessSV1),
+        "DICOM of JPEG-LS": dicom_frame(JPEG_LS, uid.JPEGLSLossless),
+        "DICOM of JPEG 2000": dicom_frame(JPEG_2000, uid.JPEG2000Lossless),
     }
 
 
