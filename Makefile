@@ -28,9 +28,9 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.service
 	$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.extras: requirements/bulk.txt $(VENV)/.dev
+$(VENV)/.extras: requirements/bulk.txt requirements/pacs.txt $(VENV)/.dev
 	@echo "Installing the extras"
-	$(PIP_INSTALL) -r requirements/bulk.txt
+	$(PIP_INSTALL) -r requirements/bulk.txt -r requirements/pacs.txt
 	@touch $@
 
 run: setup                  ## set up what is missing, then serve on port 5010
@@ -40,7 +40,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 test: setup-dev             ## set up what is missing, then run the tests of the plain service, without the slow ones
 	$(PYTEST) -m "not slow and not extras"
 
-test-all: $(VENV)/.extras   ## run every test, with the slow ones and those that need the extras (Ray, Parquet)
+test-all: $(VENV)/.extras   ## run every test, with the slow ones and those that need the extras (Ray, Parquet, DICOM nodes)
 	$(PYTEST)
 
 # Each file in benchmarks/environments/ gets a virtual environment of its own. BENCH=--short only checks that a benchmark works.
@@ -94,6 +94,8 @@ lock: setup-dev             ## compile requirements.txt and requirements/*.txt f
 	for extra in dev training bulk; do \
 	  { echo '-r ../requirements.txt'; $(LOCK) requirements/$$extra.in; } > requirements/$$extra.txt.new \
 	    && mv requirements/$$extra.txt.new requirements/$$extra.txt || exit 1; done
+	{ echo '-r slim.txt'; $(LOCK) requirements/pacs.in; } > requirements/pacs.txt.new
+	mv requirements/pacs.txt.new requirements/pacs.txt
 
 SBOM := $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --of JSON --output-reproducible
 sbom: setup-dev             ## list what the images install, in CycloneDX's format: sbom.json and sbom-slim.json

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -121,13 +121,17 @@ class Setting:
     default: str | None
     parse: Callable[[str], Any]
     meaning: str
+    is_secret: bool = False
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
+    """Parse any text."""
     return value
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers."""
+
     def parse(value: str) -> int:
         if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
             raise ValueError(f"a whole number from {low:,} to {high:,}")
@@ -136,7 +140,9 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _decimal(low: float, high: float, unit: int = 1) -> Callable[[str], float]:
+def decimal(low: float, high: float, unit: int = 1) -> Callable[[str], float]:
+    """Return a parser of numbers, which it multiplies with the unit."""
+
     def parse(value: str) -> float:
         try:
             number = float(value)
@@ -149,14 +155,18 @@ def _decimal(low: float, high: float, unit: int = 1) -> Callable[[str], float]:
     return parse
 
 
-def _megabytes(low: float, high: float) -> Callable[[str], int]:
+def megabytes(low: float, high: float) -> Callable[[str], int]:
+    """Return a parser of sizes in units of 1,000,000 bytes, which it gives in bytes."""
+
     def parse(value: str) -> int:
-        return round(_decimal(low, high)(value) * 1_000_000)
+        return round(decimal(low, high)(value) * 1_000_000)
 
     return parse
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser of one of several words."""
+
     def parse(value: str) -> str:
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)}")
@@ -206,14 +216,14 @@ def _keys(value: str) -> tuple[str, ...]:
 
 
 SETTINGS: Final = (
-    Setting("host", "BONE_HOST", "0.0.0.0", _text, "address to listen on"),  # noqa: S104 a service in a container
-    Setting("port", "BONE_PORT", "5010", _whole(1, 65535), "port to listen on"),
+    Setting("host", "BONE_HOST", "0.0.0.0", text, "address to listen on"),  # noqa: S104 a service in a container
+    Setting("port", "BONE_PORT", "5010", whole(1, 65535), "port to listen on"),
     Setting("model_path", "BONE_MODEL_PATH", "bone_fracture_classifier.h5", Path, "the model file"),
     Setting(
         "engine",
         "BONE_ENGINE",
         "auto",
-        _one_of("auto", "compiled", "tensorflow"),
+        one_of("auto", "compiled", "tensorflow"),
         "`compiled` (LiteRT), `tensorflow` (plain Keras), or `auto`: compiled if the model can be compiled",
     ),
     Setting(
@@ -230,26 +240,26 @@ SETTINGS: Final = (
         _names,
         "comma-separated names of the known classes, in the order of the outputs",
     ),
-    Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, _decimal(0, 1), "lowest `confidence` of a success, 0 to 1"),
+    Setting("threshold", "BONE_CONFIDENCE_THRESHOLD", None, decimal(0, 1), "lowest `confidence` of a success, 0 to 1"),
     Setting(
         "scaling",
         "BONE_SCALING",
         None,
-        _one_of(*SCALINGS),
+        one_of(*SCALINGS),
         "pixel values the network expects: `unit` 0 to 1, `none` 0 to 255, or Keras's `tf`, `caffe`, `torch`",
     ),
     Setting(
         "resize",
         "BONE_RESIZE",
         None,
-        _one_of("letterbox", "stretch"),
+        one_of("letterbox", "stretch"),
         "`letterbox` keeps the aspect ratio and pads with black, `stretch` does not",
     ),
     Setting(
         "input_size",
         "BONE_INPUT_SIZE",
         None,
-        _whole(16, 4096),
+        whole(16, 4096),
         "side of the input in pixels, for a network without a fixed input size",
     ),
     Setting(
@@ -263,17 +273,17 @@ SETTINGS: Final = (
         "max_upload_bytes",
         "BONE_MAX_UPLOAD_MB",
         "20",
-        _megabytes(0.001, 1000),
+        megabytes(0.001, 1000),
         "largest image file, in units of 1,000,000 bytes",
     ),
     Setting(
         "max_pixels",
         "BONE_MAX_PIXELS",
         "50000000",
-        _whole(1024, PILLOW_MAX_PIXELS),
+        whole(1024, PILLOW_MAX_PIXELS),
         "largest image in pixels, checked before decoding",
     ),
-    Setting("max_batch", "BONE_MAX_BATCH", "16", _whole(1, 256), "most images in one `POST /predict/batch`"),
+    Setting("max_batch", "BONE_MAX_BATCH", "16", whole(1, 256), "most images in one `POST /predict/batch`"),
     Setting("cors_origins", "BONE_CORS_ORIGINS", "*", _origins, "comma-separated origins whose pages may call the API"),
     Setting(
         "url_prefix",
@@ -282,28 +292,29 @@ SETTINGS: Final = (
         _prefix,
         "path under which a proxy serves it, such as `/bones`; `auto` takes it from `X-Forwarded-Prefix`",
     ),
-    Setting("language", "BONE_LANGUAGE", "es", _one_of("es", "en"), "default language of messages: `es` or `en`"),
+    Setting("language", "BONE_LANGUAGE", "es", one_of("es", "en"), "default language of messages: `es` or `en`"),
     Setting(
         "api_keys",
         "BONE_API_KEYS",
         None,
         _keys,
         "comma-separated keys; if set, clients must send one in `X-API-Key`",
+        is_secret=True,
     ),
-    Setting("max_in_flight", "BONE_MAX_IN_FLIGHT", None, _whole(1, 256), "images processed at the same time"),
-    Setting("max_queue", "BONE_MAX_QUEUE", "64", _whole(0, 1000), "requests that may wait; beyond it 429"),
+    Setting("max_in_flight", "BONE_MAX_IN_FLIGHT", None, whole(1, 256), "images processed at the same time"),
+    Setting("max_queue", "BONE_MAX_QUEUE", "64", whole(0, 1000), "requests that may wait; beyond it 429"),
     Setting(
         "deadline_seconds",
         "BONE_DEADLINE_SECONDS",
         "10",
-        _decimal(0.01, 3600),
+        decimal(0.01, 3600),
         "longest wait in seconds; beyond it 504",
     ),
     Setting(
         "drain_seconds",
         "BONE_DRAIN_SECONDS",
         "10",
-        _decimal(0, 3600),
+        decimal(0, 3600),
         "how long a stop waits for requests in flight, in seconds",
     ),
     Setting(
@@ -318,12 +329,17 @@ SETTINGS: Final = (
 
 def read_config(environment: Mapping[str, str]) -> Config:
     """Read the settings from environment variables; an empty one counts as not set. Raise ConfigError."""
-    return Config(**{setting.field: _read(setting, environment) for setting in SETTINGS})
+    return Config(**read_settings(SETTINGS, environment))
 
 
-def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+def read_settings(settings: Sequence[Setting], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read settings from environment variables, by field. Raise ConfigError."""
+    return {setting.field: _read(setting, environment) for setting in settings}
+
+
+def unknown_variables(environment: Mapping[str, str], settings: Sequence[Setting] = SETTINGS) -> dict[str, str | None]:
     """Return the variables that begin with BONE_ and are not known, each with the setting it resembles, if any."""
-    known = [setting.variable for setting in SETTINGS]
+    known = [setting.variable for setting in settings]
     unknown = sorted(name for name in environment if name.startswith("BONE_") and name not in known)
     return {name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None) for name in unknown}
 
@@ -345,5 +361,5 @@ def _read(setting: Setting, environment: Mapping[str, str]) -> Any:
     try:
         return setting.parse(written)
     except ValueError as error:
-        shown = "set" if setting.field == "api_keys" else repr(written)  # never log a key
+        shown = "set" if setting.is_secret else repr(written)  # never log a key
         raise ConfigError(f"{setting.variable} is {shown}; it must be {error}.") from None
