@@ -20,7 +20,12 @@ from tests.support import pacs as support
 from tests.support.pacs import STUDY, film, free_port, node, orthanc, run, until
 from tests.support.server import ROOT, serving
 
-pytestmark = pytest.mark.extras
+pytestmark = [
+    pytest.mark.extras,
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # sockets that pynetdicom leaves open
+]
 
 NOWHERE = "dicom://NONE@127.0.0.1:1"
 NO_SERVICE = "http://127.0.0.1:1"
@@ -248,13 +253,15 @@ def test_with_tls_only_those_with_a_certificate_may_send(tmp_path):
         "BONE_PACS_TLS_CA": str(authority),
     }
     context = ssl.create_default_context(cafile=authority)
-    with node(tmp_path, NO_SERVICE, NOWHERE, **settings) as running:
-        with socket.create_connection(("127.0.0.1", running.port)):  # shakes no hand, and blocks nobody
-            stranger = AE("ROOM")
-            stranger.add_requested_context("1.2.840.10008.1.1")
-            assert not stranger.associate("127.0.0.1", running.port, ae_title="BONE").is_established
-            context.load_cert_chain(certificate, key)
-            assert store(running.port, film(), tls_args=(context, "localhost")).Status == 0
+    with (
+        node(tmp_path, NO_SERVICE, NOWHERE, **settings) as running,
+        socket.create_connection(("127.0.0.1", running.port)),  # shakes no hand, and blocks nobody
+    ):
+        stranger = AE("ROOM")
+        stranger.add_requested_context("1.2.840.10008.1.1")
+        assert not stranger.associate("127.0.0.1", running.port, ae_title="BONE").is_established
+        context.load_cert_chain(certificate, key)
+        assert store(running.port, film(), tls_args=(context, "localhost")).Status == 0
 
 
 # -- with a real PACS
@@ -369,11 +376,11 @@ def store(port, data, **associate):
         return None
     try:
         status = association.send_c_store(dataset)
-        return status if "Status" in status else None
-    except RuntimeError:
+    except RuntimeError:  # the node was killed
         return None
     finally:
         association.release()
+    return status if "Status" in status else None
 
 
 def stored(pacs, found):

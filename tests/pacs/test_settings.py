@@ -1,6 +1,8 @@
+import json
 import re
 
 import pytest
+import yaml
 
 from config import ConfigError
 from pacs.settings import SETTINGS, read_pacs_config, unknown_pacs_variables
@@ -65,3 +67,27 @@ def test_the_readme_lists_every_setting_with_its_default_and_meaning():
     ]
     for setting, (_, default, _) in zip(SETTINGS, rows, strict=True):
         assert default == ("none" if setting.default is None else f"`{setting.default}`")
+
+
+def test_compose_starts_a_node_with_settings_that_it_takes():
+    compose = yaml.safe_load((ROOT / "deploy/compose.pacs.yaml").read_text(encoding="utf-8"))
+    service, running, pacs = (compose["services"][name] for name in ("api", "node", "orthanc"))
+    environment = running["environment"]
+    config = read_pacs_config(environment)
+    assert not unknown_pacs_variables(environment)
+    assert config.destination.host in compose["services"]
+    assert config.url == "http://api:5010"
+    modality = json.loads(pacs["environment"]["ORTHANC__DICOM_MODALITIES"])["bone"]
+    assert modality == [config.ae_title, "node", config.port]
+    assert config.senders[0].ae_title == config.destination.ae_title == pacs["environment"]["ORTHANC__DICOM_AET"]
+    assert service["read_only"]
+    assert running["read_only"]
+    assert running["cap_drop"] == ["ALL"]
+
+
+def test_what_the_image_of_the_node_copies_exists_and_is_not_ignored():
+    lines = (ROOT / "deploy/pacs.Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    ignored = (ROOT / "deploy/pacs.Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {f"!{name}" for name in copied} == {line for line in ignored if line.startswith("!")}
+    assert all(any(ROOT.glob(name)) for name in copied)
