@@ -321,7 +321,7 @@ SETTINGS: Final = (
         "log_level",
         "BONE_LOG_LEVEL",
         "info",
-        _one_of("debug", "info", "warning", "error"),
+        one_of("debug", "info", "warning", "error"),
         "least level that is logged: `debug` (probes too), `info` (every other request), `warning` or `error`",
     ),
 )

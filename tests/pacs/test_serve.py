@@ -10,7 +10,7 @@ import time
 import pytest
 import requests
 from pydicom import dcmread, uid
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
 from pacs.films import read_film, silence_libraries
 from pacs.pipeline import backoff
@@ -300,17 +300,18 @@ def test_results_are_delivered_by_stow_too_and_a_film_that_comes_again_is_not_re
         assert [one.SeriesNumber for one in pacs.of_class(uid.ComprehensiveSRStorage)] == [SERIES_NUMBER]
 
 
-def test_results_that_the_destination_refuses_end_with_their_film_in_the_poison_folder(service, tmp_path, monkeypatch):
+def test_results_that_the_destination_refuses_end_with_their_film_in_the_poison_folder(service, tmp_path):
     refusing = AE("PACS")
-    refusing.add_supported_context("1.2.840.10008.1.1")  # neither reports nor captures
-    server = refusing.start_server(("127.0.0.1", 0), block=False)
+    for kind in (uid.ComprehensiveSRStorage, uid.SecondaryCaptureImageStorage):
+        refusing.add_supported_context(kind)
+    server = refusing.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: 0xC123)])
     try:
         to = f"dicom://PACS@127.0.0.1:{server.server_address[1]}"
         with node(tmp_path, service.url, to, BONE_PACS_QUIET_SECONDS="0") as running:
             running.send(*write(tmp_path / "films", film(1)))
             running.wait(poisoned=1)
             (reason,) = (running.spool / "poison").glob("*.txt")
-            assert "PACS" in reason.read_text()
+            assert "PACS answers 0xC123 to a result." in reason.read_text()
             assert reason.with_suffix(".dcm").exists()
             assert running.metric('bone_pacs_reports_total{outcome="poisoned"}') == 1
     finally:
