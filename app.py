@@ -63,33 +63,36 @@ def create_app(config: Config, service: Service) -> Flask:
 @api.post("/predict")
 def predict() -> Response:
     """Classify the radiograph in the form field `image`; `?detail=1` and `?explain=1` add how and where."""
+    classifier: Classifier = state().service.require()
     explain = asks_for("explain")
     with state().admissions.explanations.slot() if explain else nullcontext():
-        return jsonify(_predict(lambda: one_image(request, state().config.max_upload_bytes), explain=explain))
+        body = _predict(classifier, lambda: one_image(request, state().config.max_upload_bytes), explain=explain)
+    return jsonify(body)
 
 
 @api.post("/predict/batch")
 def predict_batch() -> Response:
     """Classify several radiographs in repeated form fields `image`: answers or errors, in their order."""
-    config = state().config
+    config, classifier = state().config, state().service.require()
     with state().admissions.batches.slot():  # a batch is in memory from its first to its last answer
         images = several_images(request, config.max_batch, config.max_batch_bytes)
-        results = [_answer_or_problem(data) for data in images]
+        results = [_answer_or_problem(classifier, data) for data in images]
     g.outcome = f"{sum('code' not in result for result in results)} of {len(results)} answered"
     return jsonify(results=results)
 
 
-def _answer_or_problem(data: bytes) -> dict[str, Any]:
-    """Return what /predict would answer for one image of several, or its error."""
+def _answer_or_problem(classifier: Classifier, data: bytes) -> dict[str, Any]:
+    """Return what /predict would answer for one image of several, or its error: a fault of the image or of ours."""
     try:
-        return _predict(lambda: checked(data, state().config.max_upload_bytes), in_batch=True)
+        return _predict(classifier, lambda: checked(data, state().config.max_upload_bytes), in_batch=True)
     except Exception as error:  # noqa: BLE001 no error may affect the other images
         return describe(error)
 
 
-def _predict(read: Callable[[], bytes], *, explain: bool = False, in_batch: bool = False) -> dict[str, Any]:
+def _predict(
+    classifier: Classifier, read: Callable[[], bytes], *, explain: bool = False, in_batch: bool = False
+) -> dict[str, Any]:
     """Decode, prepare, predict, answer. `read` returns the upload, once there is a slot."""
-    classifier: Classifier = state().service.require()
     with admitted(always_wait=explain or in_batch):
         image, facts = _decode(read)
         inputs = None if is_blank(image) else _prepare(classifier, image)

@@ -47,7 +47,7 @@ class Admission:
 
         overloaded: the queue is full; the caller is told when the requests before it will be done.
         deadline_exceeded: it waited longer than the limit, and nothing was spent on it.
-        With `always_wait` the queue is never full; for a request that holds a slot of another kind already.
+        With `always_wait` it waits for its turn, however long; for a request that holds a slot of another kind already.
         """
         self._enter(always_wait=always_wait)
         started = time.monotonic()
@@ -76,7 +76,7 @@ class Admission:
             turn = threading.Event()
             self._waiting.append(turn)
         try:
-            if not turn.wait(self._deadline_seconds):
+            if not turn.wait(None if always_wait else self._deadline_seconds):
                 self._give_up(turn)
         finally:
             if not always_wait:
