@@ -475,11 +475,11 @@ def test_an_image_without_evidence_has_no_map_where_the_file_states_a_scale(conf
 
 def test_detail_and_explain_combine_and_other_values_are_ignored(client):
     plain = body(send(client))
-    both = body(send(client, query="?detail=1&explain=1&lang=en"))
+    both = body(send(client, query="?detail=True&explain=true&lang=en"))
     assert list(both) == [*plain, "explanation", "detail"]
     assert "explain" in both["detail"]["milliseconds"]
     assert "always check the radiograph" in both["explanation"]["caveat"]
-    for query in ("?detail=0", "?explain=yes&detail=true", "?other=1", "?detail=", "?detail=0&detail=1"):
+    for query in ("?detail=0", "?explain=yes&detail=false", "?other=1", "?detail=", "?detail=0&detail=1"):
         assert body(send(client, query=query)) == plain
 
 

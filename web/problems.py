@@ -1,7 +1,7 @@
 """An error -> application/problem+json (RFC 9457), in the language of the request."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
@@ -13,6 +13,9 @@ from web.messages import error_message
 from web.state import language, state
 from web.uploads import form_limits
 
+TITLES: Final = HTTP_STATUS_CODES | {413: "Content Too Large", 422: "Unprocessable Content"}  # as in RFC 9110
+RETRY_SECONDS: Final = 5  # while the model loads or the service stops
+
 logger = logging.getLogger(LOGGER)
 
 
@@ -21,7 +24,7 @@ def problem(error: Exception) -> Response:
     body = describe(error)
     g.outcome = g.code = body["code"]
     response = jsonify(body)
-    response.status_code = body["status"]
+    response.status = f"{body['status']} {body['title']}"
     response.content_type = "application/problem+json"
     response.headers.update(_headers(error))
     return response
@@ -34,14 +37,19 @@ def describe(error: Exception) -> dict[str, Any]:
         logger.error("internal_error", exc_info=error, extra={"requestId": g.request_id})
         state().metrics.count_internal_error()
     status, message = error_message(code, language(), facts)
+    return problem_body(code, status, message, g.request_id)
+
+
+def problem_body(code: str, status: int, message: str, request_id: str) -> dict[str, Any]:
+    """Return the JSON object of an error, keys in the contract's order."""
     return {
         "success": 0,
         "message": message,
         "type": "about:blank",
-        "title": HTTP_STATUS_CODES[status],
+        "title": TITLES[status],
         "status": status,
         "code": code,
-        "requestId": g.request_id,
+        "requestId": request_id,
     }
 
 
@@ -49,8 +57,10 @@ def _headers(error: Exception) -> dict[str, str]:
     match error:
         case MethodNotAllowed():
             return {"Allow": ", ".join(_allowed(error))}
-        case ApiError(code="overloaded"):
+        case ApiError(code="overloaded" | "deadline_exceeded"):
             return {"Retry-After": str(error.facts["seconds"])}
+        case ApiError(code="not_ready" | "draining"):
+            return {"Retry-After": str(RETRY_SECONDS)}
         case ApiError(code="unauthorized"):
             return {"WWW-Authenticate": 'ApiKey realm="bone-fracture-classifier"'}
         case _:

@@ -55,5 +55,5 @@ def language() -> Language:
 
 
 def asks_for(extra: str) -> bool:
-    """Tell whether the query string asks for an extra part of the answer, as in `?detail=1`."""
-    return request.args.get(extra) == "1"
+    """Tell whether the query string asks for an extra part of the answer, as in `?detail=1` or `?detail=true`."""
+    return request.args.get(extra, "").lower() in ("1", "true")  # Python clients send True

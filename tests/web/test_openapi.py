@@ -1,4 +1,6 @@
 import io
+import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -12,6 +14,8 @@ from tests.conftest import make_classifier
 from tests.support.phantoms import encoded, phantom
 from web import openapi
 from web.messages import ERRORS
+
+API_PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
 
 UNDESCRIBED = {"/", "/docs", "/model-card", "/static/<path:filename>"}
 
@@ -51,12 +55,45 @@ def test_every_route_is_described_and_every_described_route_exists(client, descr
     assert methods == {(path, method) for path, item in described["paths"].items() for method in item}
 
 
-def test_every_error_code_is_described_with_its_status(described):
+def test_every_error_code_is_described_as_in_the_table_of_the_api_page(described):
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| (.+) \|$", API_PAGE, re.MULTILINE)
+    assert [(int(status), code, when) for status, code, when in rows] == [
+        (ERRORS[code].status, code, when) for code, when in openapi.WHEN.items()
+    ]
     assert set(described["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == set(ERRORS)
     responses = described["paths"]["/predict"]["post"]["responses"]
-    for code, message in ERRORS.items():
-        if code not in ("not_found", "method_not_allowed"):
-            assert f"`{code}`" in responses[str(message.status)]["description"]
+    for status, code, when in rows:
+        assert f"`{code}`: {when}" in responses[status]["description"]
+
+
+def strings(node):
+    if isinstance(node, str):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from strings(child)
+
+
+def test_no_sentence_of_the_document_has_a_field_to_fill_in(described):
+    found = list(strings(described))
+    assert len(found) > 500
+    assert not [text for text in found if re.search(r"[{][a-z]", text)]
+
+
+def test_examples_conform_and_those_of_errors_are_what_the_service_answers(client, described):
+    contents = [
+        content
+        for item in described["paths"].values()
+        for operation in item.values()
+        for response in operation["responses"].values()
+        for content in response["content"].values()
+    ]
+    for content in contents:
+        for example in content.get("examples", {}).values():
+            validator(described, content["schema"]).validate(example["value"])
+    unsupported = described["paths"]["/predict"]["post"]["responses"]["415"]["content"]["application/problem+json"]
+    files = {"image": (io.BytesIO(b"no image"), "a.png")}
+    given = client.post("/predict?lang=en", data=files, headers={"X-Request-ID": openapi.EXAMPLE_ID}).json
+    assert given == unsupported["examples"]["unsupported_image"]["value"]
 
 
 def test_keys_are_described_where_they_are_required():
@@ -65,9 +102,12 @@ def test_keys_are_described_where_they_are_required():
         assert client.get("/openapi.json").json["paths"]["/predict"]["post"]["security"] == expected
 
 
+def validator(described, schema):
+    return jsonschema.Draft202012Validator(schema | {"components": described["components"]})
+
+
 def conforms(described, name, found):
-    root = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
-    jsonschema.Draft202012Validator(root).validate(found)
+    validator(described, {"$ref": f"#/components/schemas/{name}"}).validate(found)
 
 
 def test_real_answers_conform(client, described):
