@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all bench bench-peers bench-reliability lint types audit check format lock sbom clean
+.PHONY: help setup setup-dev run test test-all clients bench bench-peers bench-reliability lint types audit check format lock sbom clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,8 +40,16 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 test: setup-dev             ## set up what is missing, then run the tests of the plain service, without the slow ones
 	$(PYTEST) -m "not slow and not extras"
 
-test-all: $(VENV)/.extras   ## run every test, with the slow ones and those that need the extras (Ray, Parquet, DICOM nodes)
+test-all: $(VENV)/.extras clients   ## run every test, with the slow ones and those that need the extras (Ray, Parquet, DICOM nodes)
 	$(PYTEST)
+
+CLIENTS := tests/web/clients
+clients: $(CLIENTS)/node_modules/.package-lock.json   ## install what the tests generate TypeScript clients with
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  npm ci --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund --loglevel=error || echo "Not installed: $@"; \
+	else echo "No npm: the tests of generated clients are skipped"; fi
 
 # Each file in benchmarks/environments/ gets a virtual environment of its own. BENCH=--short only checks that a benchmark works.
 BENCH_CACHE := benchmarks/.cache
@@ -103,4 +111,4 @@ sbom: setup-dev             ## list what the images install, in CycloneDX's form
 	$(SBOM) requirements/slim.txt -o sbom-slim.json
 
 clean:                      ## remove .venv and the caches
-	rm -rf $(VENV) $(BENCH_CACHE) sbom.json sbom-slim.json .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(BENCH_CACHE) $(CLIENTS)/node_modules sbom.json sbom-slim.json .mypy_cache .ruff_cache .pytest_cache
