@@ -5,7 +5,6 @@ import io
 import itertools
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
@@ -22,6 +21,8 @@ Floats = NDArray[np.float32]
 Rectangle = tuple[int, int, int, int]  # top, left, height, width, in pixels
 
 MAX_SIDE_PIXELS: Final = 1024
+MAP_SIDE_PIXELS: Final = 512  # in which the map is drawn, before it is enlarged: a cell of evidence is larger still
+JPEG_QUALITY: Final = 90
 BATCH: Final = 2  # the smaller, the sooner a plain prediction gets the processor
 LEVELS: Final = (4, 8)  # cells along the longer side; coarse first: a run cut short has covered every region once
 LIMIT_SECONDS: Final = 3.0
@@ -130,18 +131,20 @@ def find_relevance(predict: Predict, question: Question, give_way: Callable[[], 
 def draw(relevance: Relevance, image: Image.Image, channels: int) -> Explanation:
     """Lay the relevance over a decoded image of mode L or RGB, as a network of 1 or 3 channels sees it."""
     shown = image.convert("L") if channels == 1 else image.copy()
-    shown.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
-    strength = _strength(relevance, shown.size)
-    return Explanation(shown, _heat_map(strength), _peak(strength), tuple(_boxes(strength)), relevance.method)
+    shown.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.HAMMING)
+    scale = min(1.0, MAP_SIDE_PIXELS / max(shown.size))
+    strength = _strength(relevance, (max(1, round(scale * shown.width)), max(1, round(scale * shown.height))))
+    heat_map = _heat_map(strength).resize(shown.size, Image.Resampling.NEAREST)
+    return Explanation(shown, heat_map, _peak(strength), tuple(_boxes(strength)), relevance.method)
 
 
 def answer(explanation: Explanation, caveat: str) -> dict[str, Any]:
-    """Return the explanation as JSON: both pictures as data URIs of PNG files of the same size."""
+    """Return the explanation as JSON: two pictures of the same size as data URIs, a JPEG and the map over it, a PNG."""
     peak, boxes = explanation.peak, [box._asdict() for box in explanation.boxes]
     sides = ("x", "y", "width", "height")
     return {
-        "image": _data_uri(explanation.image),
-        "map": _data_uri(explanation.map),
+        "image": _data_uri(explanation.image, "JPEG", quality=JPEG_QUALITY, subsampling=0),
+        "map": _data_uri(explanation.map, "PNG", compress_level=1),
         "peak": peak and dict(zip(("x", "y"), peak, strict=True)),
         "box": {side: boxes[0][side] for side in sides} if boxes else None,
         "boxes": boxes,
@@ -233,6 +236,8 @@ def _strength(relevance: Relevance, size: tuple[int, int]) -> Floats:
         if float(grid.max()) <= FLAT:
             return nothing
         grid = grid / grid.max()
+    if not grid.any():
+        return nothing
     smooth = np.asarray(_floats(grid).resize(size, Image.Resampling.BICUBIC))
     positive: Floats = np.clip(smooth, 0, None)
     if relevance.is_absolute:
@@ -328,8 +333,7 @@ def _share(part: Any, whole: int) -> float:
     return round(float(part) / whole, 4)
 
 
-def _data_uri(image: Image.Image) -> str:
+def _data_uri(image: Image.Image, image_format: str, **options: int) -> str:
     buffer = io.BytesIO()
-    strategy = zlib.Z_DEFAULT_STRATEGY if image.mode == "P" else zlib.Z_RLE  # half the time for a radiograph's noise
-    image.save(buffer, "PNG", compress_level=3, compress_type=strategy)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, image_format, **options)
+    return f"data:image/{image_format.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

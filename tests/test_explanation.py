@@ -127,9 +127,9 @@ def test_occlusion_stops_in_time(monkeypatch):
 def test_both_pictures_have_the_same_size_of_at_most_1024(size, shown):
     found = explanation.answer(draw(NOTHING, phantom(size=size), 1), "caveat")
     assert list(found) == ["image", "map", "peak", "box", "boxes", "method", "caveat"]
-    for name in ("image", "map"):
+    for name, media in (("image", "jpeg"), ("map", "png")):
         kind, data = found[name].split(",")
-        assert kind == "data:image/png;base64"
+        assert kind == f"data:image/{media};base64"
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert (picture.height, picture.width) == shown
 

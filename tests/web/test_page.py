@@ -310,8 +310,8 @@ def test_an_image_that_the_browser_cannot_show_is_shown_as_the_network_saw_it(se
     page = visitor.visit(service.url)
     choose(page, file)
     assert title(page) == "Fractura"
-    assert page.locator("#picture").get_attribute("src").startswith("data:image/png")
-    assert page.locator("#visit img").get_attribute("src").startswith("data:image/png")
+    assert page.locator("#picture").get_attribute("src").startswith("data:image/jpeg")
+    assert page.locator("#visit img").get_attribute("src").startswith("data:image/jpeg")
     page.click("summary")
     for fact in decoded:
         assert fact in page.inner_text("details")
