@@ -164,6 +164,28 @@ def ask_for_health(url: str, seconds: float) -> list[float]:
     return waits
 
 
+async def crowd(short: bool) -> None:
+    """Compare the answers a second of 128 callers, most of them refused again and again, with those of 8."""
+    rounds, seconds = (1, 1) if short else (5, 6)
+    ratios, refused = [], 0
+    with service() as (_, client):
+        for number in range(1 + rounds):  # the first warms up
+            rates = {}
+            for callers in (8, 128):
+                answers = [answer for _, answer in await closed_loop(client, callers, seconds, PREDICTS)]
+                rates[callers] = sum(answer.status == 200 for answer in answers) / seconds
+                refused += sum(answer.status == 429 for answer in answers)
+                await asyncio.sleep(1)
+            if number:
+                ratios.append(rates[128] / rates[8])
+                show(f"128 callers, 8 callers: answers a second, ratio (round {number})", _rates(rates))
+    show(f"· median ratio of {rounds} rounds; refusals", f"{median(ratios):.2f}; {refused}")
+
+
+def _rates(rates: dict[int, float]) -> str:
+    return f"{rates[128]:.1f}, {rates[8]:.1f}, {rates[128] / rates[8]:.2f}"
+
+
 async def slow_senders(short: bool) -> None:
     """Send a byte a second on each of 500 connections, beside one normal caller."""
     count, seconds = (50, 3) if short else (500, 30)
@@ -355,6 +377,7 @@ SCENARIOS: dict[str, Callable[[bool], Coroutine[None, None, None]]] = {
     scenario.__name__: scenario
     for scenario in (
         steady,
+        crowd,
         three_times,
         ten_times,
         probes,
