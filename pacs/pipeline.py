@@ -81,10 +81,14 @@ class Pipeline:
 
     def _ask(self, key: str, tries: int) -> float:
         started = time.perf_counter()
+        if tries >= MAX_TRIES:
+            self._retry_film(key, tries, "The node ended while it had this film, time and again.")
+            return 0
         try:
             body, _ = ask(self._service, self._spool.read(key), self._max_pixels)
             outcome = _outcome(read_answer(body))
         except ServiceUnavailableError as error:
+            self._spool.forgive(key)
             return self._wait("service", error, error.retry_after_seconds)
         except (ServiceFaultError, AnswerError, OSError) as error:
             self._retry_film(key, tries, str(error))

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import requests
 from PIL.Image import Image
+from urllib3.exceptions import ProtocolError
 
 import explanation
 from config import Config
@@ -16,7 +17,7 @@ from prediction import answer, describe_verdict, inputs_for, judge_outputs
 from preprocessing import DecoderFacts, is_blank
 
 TIMEOUT_SECONDS: Final = 60.0
-BUSY: Final = (401, 403, 404, 429, 502, 503, 504)  # of the service or of a proxy before it, not of the film
+BUSY: Final = (401, 403, 404, 408, 429, 502, 503, 504)  # of the service or of a proxy before it, not of the film
 FACTS: Final = DecoderFacts("PNG", 8, inverted=False, rotated=0, mirrored=False, frames=1, original_size=(0, 0))
 
 
@@ -29,7 +30,7 @@ class ServiceUnavailableError(Exception):
 
 
 class ServiceFaultError(Exception):
-    """The service failed on this film."""
+    """The service failed on this film, or broke off while it had it."""
 
 
 class Service(Protocol):
@@ -86,12 +87,11 @@ class HttpService:
             response = self._session().post(
                 self._url, params=parameters, data=data, headers=self._headers, timeout=TIMEOUT_SECONDS
             )
-            body = response.json()
-        except requests.exceptions.JSONDecodeError:
-            raise ServiceUnavailableError(f"{self._url} answers {response.status_code} without JSON.") from None
         except requests.RequestException as error:
+            if _broke_off(error):
+                raise ServiceFaultError(f"{self._url} broke off ({type(error).__name__}).") from None
             raise ServiceUnavailableError(f"{self._url} is unreachable ({type(error).__name__}).") from None
-        return _check(response, body, self._url)
+        return _check(response, self._url)
 
     def _session(self) -> requests.Session:
         """Return a session of this thread."""
@@ -108,11 +108,20 @@ def as_png(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _check(response: requests.Response, body: Any, url: str) -> Body:
+def _broke_off(error: requests.RequestException) -> bool:
+    """Tell whether the connection stood when it failed, so that the film may be the cause."""
+    is_dropped = any(isinstance(cause, ProtocolError) for cause in error.args)
+    return isinstance(error, (requests.ReadTimeout, requests.exceptions.ChunkedEncodingError)) or is_dropped
+
+
+def _check(response: requests.Response, url: str) -> Body:
     """Return the body of an answer or of a refusal of this film; raise for everything else."""
-    if not isinstance(body, dict):
-        raise ServiceUnavailableError(f"{url} answers something that is not an object.")
+    body = _json(response)
     code = str(body.get("code", ""))
+    if response.status_code == 413:  # a proxy may say so without JSON
+        return {"code": code or "image_too_large"}
+    if not body and response.status_code not in BUSY:
+        raise ServiceUnavailableError(f"{url} answers {response.status_code} without a JSON object.")
     if response.status_code in BUSY:
         seconds = response.headers.get("Retry-After", "")
         message = f"{url} answers {response.status_code} {code}."
@@ -122,3 +131,12 @@ def _check(response: requests.Response, body: Any, url: str) -> Body:
     if response.status_code >= 400:
         return {"code": code or "unknown"}
     return body
+
+
+def _json(response: requests.Response) -> Body:
+    """Return the JSON object of a response; an empty one where it is something else."""
+    try:
+        body: Any = response.json()
+    except requests.exceptions.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -151,14 +151,16 @@ class Spool:
     # -- asking
 
     def claim_waiting(self) -> tuple[str, int] | None:
-        """Return a film to ask about and how often that failed, the oldest first, for the caller alone; or None."""
+        """Return a film to ask about, the oldest first, for the caller alone, and how often it was tried; or None.
+
+        This counts as a try at once, so that a film that ends the process is not tried for ever.
+        """
+        query = "SELECT key, tries FROM films WHERE state = 'waiting' AND due <= ? ORDER BY received"
         with self._lock:
-            rows = self._database.execute(
-                "SELECT key, tries FROM films WHERE state = 'waiting' AND due <= ? ORDER BY received", [time.time()]
-            )
-            for key, tries in rows:
+            for key, tries in self._database.execute(query, [time.time()]).fetchall():
                 if key not in self._claimed:
                     self._claimed.add(key)
+                    self._run("UPDATE films SET tries = tries + 1 WHERE key = ?", key)
                     return str(key), int(tries)
         return None
 
@@ -177,7 +179,11 @@ class Spool:
 
     def retry_film(self, key: str, seconds: float) -> None:
         """Let a film wait."""
-        self._run("UPDATE films SET tries = tries + 1, due = ? WHERE key = ?", time.time() + seconds, key)
+        self._run("UPDATE films SET due = ? WHERE key = ?", time.time() + seconds, key)
+
+    def forgive(self, key: str) -> None:
+        """Do not count the last try of a film, which an outage ended."""
+        self._run("UPDATE films SET tries = tries - 1 WHERE key = ?", key)
 
     def poison(self, key: str, reason: str) -> None:
         """Put a film aside, with a file that says why."""
