@@ -29,7 +29,7 @@ def build_capture(film: Film, answer: Answer, image: Image.Image, when: datetime
     """Return the marked copy of a film whose decoded image is given; `when` has a time zone."""
     pixels = np.asarray(draw(film, answer, image))
     moment, header = when.astimezone(UTC), film.header
-    capture = SCImage(
+    capture: Dataset = SCImage(
         pixels,
         photometric_interpretation="RGB" if pixels.ndim == 3 else "MONOCHROME2",
         bits_allocated=8,

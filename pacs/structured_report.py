@@ -50,7 +50,7 @@ def build_report(judged: Sequence[Judged], when: datetime, number: int) -> Datas
     """
     film, answer = judged[0]
     moment = when.astimezone(UTC)
-    report = ComprehensiveSR(
+    report: Dataset = ComprehensiveSR(
         evidence=[film.header for film, _ in judged],
         content=_content(judged),
         series_instance_uid=derive_uid("report series", film.study_uid, answer.model_sha256),
