@@ -46,9 +46,10 @@ def share(hits: Bools) -> float:
 def calibration_error(confidence: Floats, correct: Bools, bins: int = 15) -> float:
     """Return the expected calibration error over bins of equal count, 0 to 1."""
     order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    gaps = [abs(confidence[part].mean() - correct[part].mean()) * len(part) for part in parts]
-    return float(sum(gaps) / max(1, len(order)))
+    counts = [len(part) for part in np.array_split(order, bins)]
+    starts = np.cumsum([0, *counts[:-1]])[np.array(counts) > 0]
+    gaps = np.add.reduceat((confidence - correct)[order], starts) if len(order) else np.zeros(1)
+    return float(np.abs(gaps).sum() / max(1, len(order)))
 
 
 def excess_calibration_error(confidence: Floats, correct: Bools, bins: int = 15, repeats: int = 200) -> float:
