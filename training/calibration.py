@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from training.errors import TrainingError
 from training.manifest import CLASS_NAMES, Entry
 from training.metrics import Bools, Floats, group_parts
 
@@ -81,7 +82,7 @@ def fit_calibration(scores: Scores, entries: Sequence[Entry]) -> Calibration:
     """Fit the three lines by maximum likelihood, every source weighing alike and both kinds as in the prior.
 
     A source takes part in a line if it holds enough of both kinds; for the scope, all sources together count as one.
-    Where no film is `other`, every film is in scope. Raise ValueError where a kind is missing.
+    Where no film is `other`, every film is in scope. Raise TrainingError where a kind is missing.
     """
     sources = np.array([entry.source for entry in entries])
     labels = np.array([entry.label for entry in entries])
@@ -184,7 +185,7 @@ def _fit_scope_line(score: Floats, bone: Bools) -> Line:
 def _fit_line(score: Floats, positive: Bools, weights: Floats) -> Line:
     counted = weights > 0
     if len(np.unique(positive[counted])) < 2:
-        raise ValueError("a calibration needs films of both kinds: fractured and normal, fisura and fractura")
+        raise TrainingError("a calibration needs films of both kinds: fractured and normal, fisura and fractura")
     model = LogisticRegression(C=np.inf).fit(score[counted, None], positive[counted], weights[counted] * counted.sum())
     return Line(float(model.coef_[0, 0]), float(model.intercept_[0]))
 

@@ -105,7 +105,7 @@ def list_missed(figures: Iterable[Figure]) -> Iterator[str]:
     for figure in figures:
         for column, aim in figure.aims.items():
             estimate = figure.estimates.get(column)
-            if estimate and not aim.is_met(estimate):
+            if estimate and aim.compare(estimate) == "missed":
                 sign = "at most" if aim.at_most else "at least"
                 yield f"{figure.name}, {COLUMNS[column]}: {estimate.value:.3f}, aim {sign} {aim.value:.2f}."
 
@@ -117,8 +117,7 @@ def _cell(figure: Figure, column: Column) -> str:
     text = f"**{estimate.value:.3f}** ({_interval(estimate)}; n {estimate.images:,} / {estimate.groups:,})"
     if aim is None:
         return text
-    met = "met" if aim.is_met(estimate) else "missed"
-    return f"{text}, aim {'≤' if aim.at_most else '≥'} {aim.value:.2f} {met}"
+    return f"{text}, aim {'≤' if aim.at_most else '≥'} {aim.value:.2f} {aim.compare(estimate)}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from training.card import Sections, Shipped, render_card
+from training.checks import check_training, claim_folder
+from training.errors import run_command
 from training.figures import (
     COLUMNS,
     Column,
@@ -24,6 +27,7 @@ from training.metrics import Estimate
 from training.outcome import Answers, Run, answer_folds, answer_left_out, evidence_scale, load_answers, load_run
 from training.pictures import draw_all
 from training.recipe import RECIPES
+from training.splits import find_split
 from training.train import SCORES
 
 BEFORE = Path("training/scores/before.npz")  # what the network before this one answered
@@ -50,7 +54,7 @@ def show(figure: Figure) -> str:
     parts = []
     for column, estimate in figure.estimates.items():
         aim = figure.aims.get(column)
-        met = "" if aim is None else f" aim {aim.value} {'met' if aim.is_met(estimate) else 'missed'}"
+        met = "" if aim is None else f" aim {aim.value} {aim.compare(estimate)}"
         interval = f"{estimate.low:.3f} to {estimate.high:.3f}"
         parts.append(f"{column} {estimate.value:.3f} ({interval}, n {estimate.images}, {estimate.groups} groups){met}")
     return f"{figure.name}: {'; '.join(parts) or 'not measured'}"
@@ -89,18 +93,13 @@ def _shown(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Compute every figure of a run, show them, and write them beside the scores."""
-    parser = argparse.ArgumentParser(description="Compute the figures of a finished run.")
-    add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="places")
-    parser.add_argument("--scores", type=Path, default=SCORES)
-    parser.add_argument("--before", type=Path, default=BEFORE, help="answers of an earlier network, to compare with")
-    parser.add_argument("--split", default="all", help="whose network the file ships, as told to export")
-    parser.add_argument("--publish", action="store_true", help="write MODEL_CARD.md and docs/images too")
-    chosen = parser.parse_args()
+def evaluate(chosen: argparse.Namespace) -> None:
+    """Compute every figure of a run, show them, and write them beside the scores. Raise TrainingError."""
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
-    folder = chosen.scores / recipe.name
+    check_training(entries)
+    find_split(entries, chosen.split)
+    folder, digest = chosen.scores / recipe.name, digest_manifest(chosen.data)
+    claim_folder(folder, digest)
     run = load_run(folder, entries)
     judge = Judge(entries, gather_answers(run, entries, chosen.before))
     sections = compute(judge, run, folder, recipe.side)
@@ -111,10 +110,27 @@ def main() -> None:
     for figure in figures:
         print(show(figure))
     if chosen.publish:
-        card = render_card(judge, run, sections, recipe, Shipped(chosen.split, digest_manifest(chosen.data)))
-        Path("MODEL_CARD.md").write_text(card, encoding="utf-8")
-        draw_all(judge, run, Path("docs/images"), recipe.side, evidence_scale(run, entries))
+        card = render_card(judge, run, sections, recipe, Shipped(chosen.split, digest))
+        chosen.publish.mkdir(parents=True, exist_ok=True)
+        (chosen.publish / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        draw_all(judge, run, chosen.publish / "docs/images", recipe.side, evidence_scale(run, entries))
+
+
+def main() -> int:
+    """Evaluate a run; return the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m training.evaluate", description="Compute the figures of a finished run."
+    )
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="places")
+    parser.add_argument("--scores", type=Path, default=SCORES)
+    parser.add_argument("--before", type=Path, default=BEFORE, help="answers of an earlier network, to compare with")
+    parser.add_argument("--split", default="all", help="whose network the file ships, as told to export")
+    text = "write MODEL_CARD.md and docs/images too, into this folder (default: here)"
+    parser.add_argument("--publish", type=Path, nargs="?", const=Path(), metavar="FOLDER", help=text)
+    chosen = parser.parse_args()
+    return run_command(lambda: evaluate(chosen))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

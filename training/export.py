@@ -7,9 +7,9 @@ prior, conformal quantiles, the heat map's scale, reference histograms, versions
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from training.backbone import Tensor
 from training.calibration import PRIOR, Calibration
+from training.checks import check_training, claim_folder
+from training.errors import TrainingError, run_command
+from training.learnt import DATASET, hash_films
 from training.manifest import CLASS_NAMES, Entry, add_data_argument, digest_manifest, read_manifest, take
 from training.network import KNOWN, KNOWN_PLACE, POOLED, TYPE
 from training.outcome import Fit, evidence_scale, fit, load_features, load_run
@@ -35,7 +38,6 @@ MODEL: Final = Path("bone_fracture_classifier.h5")
 PROBABILITIES: Final = "probabilities"
 EVIDENCE: Final = "evidence"
 FAMILIARITY: Final = "familiarity"
-HASH_BYTES: Final = 8
 
 
 def finish_network(
@@ -85,15 +87,9 @@ def write_model(network: keras.Model, path: Path, attributes: dict[str, Any], fi
         group = file.create_group("bone_golden")
         group.create_dataset("inputs", data=inputs, compression="gzip")
         group.create_dataset("outputs", data=probabilities.astype(np.float32), compression="gzip")
-        file.create_dataset("bone_trained_on_images", data=hash_films(films))
+        file.create_dataset(DATASET, data=hash_films(films))
         for name, value in attributes.items():
             file.attrs[f"bone_{name}"] = value
-
-
-def hash_films(films: Sequence[Path]) -> NDArray[np.uint8]:
-    """Return the first eight bytes of each file's SHA-256, sorted: uint8, (n, 8)."""
-    prefixes = sorted(hashlib.sha256(film.read_bytes()).digest()[:HASH_BYTES] for film in films)
-    return np.frombuffer(b"".join(prefixes), np.uint8).reshape(-1, HASH_BYTES)
 
 
 def describe(
@@ -177,33 +173,56 @@ def fit_and_finish(network: keras.Model, features: Features, learnt: Sequence[En
     return finish_network(network, fitted.calibration, fit_scope(features, bone), familiarity)
 
 
-def main() -> None:
-    """Export a finished run."""
-    parser = argparse.ArgumentParser(description="Write the network of a finished run as the service's .h5.")
-    add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="places")
-    parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--scores", type=Path, default=SCORES)
-    parser.add_argument("--output", type=Path, default=MODEL)
-    parser.add_argument("--split", default="all", help="whose network to ship: all, or fold_0 and so on")
-    parser.add_argument("--version", required=True, help="such as 2026.11.27-1")
-    chosen = parser.parse_args()
+def export(chosen: argparse.Namespace) -> None:
+    """Write the file, whole or not at all. Raise TrainingError."""
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
-    scores = chosen.scores / recipe.name
+    check_training(entries)
+    rows = find_split(entries, chosen.split).train
+    if chosen.output.exists() and not chosen.overwrite:
+        raise TrainingError(f"{chosen.output} exists already; name another file with --output, or say --overwrite.")
+    scores, digest = chosen.scores / recipe.name, digest_manifest(chosen.data)
+    claim_folder(scores, digest)
     run = load_run(scores, entries)
     everything = np.ones(len(entries), bool)
     fitted = fit(run, entries, everything)
     reference = fit_reference(fitted.calibration, run.left_out, entries, everything)
-    scale = evidence_scale(run, entries)
-    attributes = describe(recipe, fitted, scale, reference, digest_manifest(chosen.data))
+    attributes = describe(recipe, fitted, evidence_scale(run, entries), reference, digest)
     attributes |= {"version": chosen.version, "trained_on": chosen.split}
-    attributes["quality"] = (chosen.scores / f"{recipe.name}.quality.json").read_text()
-    rows = find_split(entries, chosen.split).train
+    attributes["quality"] = read_text(chosen.scores / f"{recipe.name}.quality.json")
     learnt, trained = take(entries, rows), load_network(recipe, chosen.runs / recipe.name, chosen.split)
     network = fit_and_finish(trained, load_features(scores)[rows], learnt, fitted)
-    write_model(network, chosen.output, attributes, [entry.path for entry in learnt])
+    unfinished = chosen.output.with_name(f"unfinished-{chosen.output.name}")
+    write_model(network, unfinished, attributes, [entry.path for entry in learnt])
+    unfinished.replace(chosen.output)
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {fitted.threshold}")
 
 
+def read_text(quality: Path) -> str:
+    """Return the figures that travel in the file. Raise TrainingError where they were not computed."""
+    try:
+        return quality.read_text()
+    except OSError:
+        raise TrainingError(f"there is no {quality}: run `python -m training.evaluate` first") from None
+
+
+def main() -> int:
+    """Export a finished run; return the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m training.export", description="Write the network of a finished run as the service's .h5."
+    )
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="places")
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--scores", type=Path, default=SCORES)
+    parser.add_argument("--output", type=Path, default=MODEL, help=f"the file to write (default: {MODEL})")
+    parser.add_argument("--overwrite", action="store_true", help="replace that file where it exists")
+    parser.add_argument("--split", default="all", help="whose network to ship: all, or fold_0 and so on")
+    parser.add_argument("--version", required=True, help="such as 2026.11.27-1")
+    chosen = parser.parse_args()
+    if chosen.output.suffix not in (".h5", ".hdf5"):
+        parser.error("--output must end in .h5")
+    return run_command(lambda: export(chosen))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -35,6 +35,7 @@ COLUMNS: Final[Mapping[Column, str]] = {
     "folds_before": "before",
 }
 OVERCONFIDENT: Final = 0.9
+MIN_FILMS_FOR_AIM: Final = 30  # with fewer, chance alone meets an aim or misses it
 BALANCED_CUT: Final = float(np.log(PRIOR["fisura"] / PRIOR["fractura"]))
 
 _MIN_FILMS: Final = 10  # a part with fewer of a kind gets no figure
@@ -52,8 +53,15 @@ class Aim:
     at_most: bool = False
 
     def is_met(self, estimate: Estimate) -> bool:
-        """Return whether the figure itself, not its interval, reaches the aim."""
-        return estimate.value <= self.value if self.at_most else estimate.value >= self.value
+        """Return whether the figure itself, not its interval, reaches the aim; never that of a few films."""
+        reached = estimate.value <= self.value if self.at_most else estimate.value >= self.value
+        return reached and estimate.images >= MIN_FILMS_FOR_AIM
+
+    def compare(self, estimate: Estimate) -> str:
+        """Return what the card says of the aim: met, missed, or that a few films cannot tell."""
+        if estimate.images < MIN_FILMS_FOR_AIM:
+            return "too few films to say"
+        return "met" if self.is_met(estimate) else "missed"
 
 
 @dataclass(frozen=True)

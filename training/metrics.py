@@ -1,14 +1,15 @@
 """The figures a classifier is judged by, and how certain they are. Truth and scores are arrays of one row per film."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 DRAWS = 1000  # of a bootstrap
+EDGE = 5  # hits or misses, below which a bootstrap of a share is too narrow
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -72,6 +73,30 @@ def bootstrap(metric: Metric, rows: NDArray[np.intp], groups: Sequence[str]) -> 
     draws = [metric(np.concatenate([members[g] for g in pick])) for pick in _picks(rng, len(members), DRAWS)]
     low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (float("nan"), float("nan"))
     return Estimate(metric(rows), float(low), float(high), len(rows), len(members))
+
+
+def bootstrap_share(hits: Bools, rows: NDArray[np.intp], groups: Sequence[str]) -> Estimate:
+    """Estimate the share of hits, widened near 0 and 1, where redrawing groups hardly varies it.
+
+    With fewer than five groups' worth of hits or of misses the interval reaches as far as Wilson's for as many groups.
+    """
+    return widen_at_edge(bootstrap(lambda drawn: share(hits[drawn]), rows, groups))
+
+
+def widen_at_edge(estimate: Estimate, count: int | None = None) -> Estimate:
+    """Let an interval near 0 or 1 reach as far as Wilson's of a share of `count`, by default of its groups."""
+    count = estimate.groups if count is None else count
+    hits = round(estimate.value * count) if np.isfinite(estimate.value) else 0
+    if not count or min(hits, count - hits) >= EDGE:
+        return estimate
+    low, high = wilson(hits, count)
+    return replace(estimate, low=min(low, estimate.low), high=max(high, estimate.high))
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share."""
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def group_parts(groups: Sequence[str]) -> list[NDArray[np.intp]]:

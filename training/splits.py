@@ -7,7 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.manifest import CLASS_NAMES, Entry
+from training.checks import NEEDED, holds_pair
+from training.errors import TrainingError
+from training.manifest import CLASS_NAMES, UNTYPED, Entry
 
 Rows = NDArray[np.intp]
 
@@ -41,10 +43,10 @@ def plan_splits(entries: Sequence[Entry]) -> list[Split]:
 
 
 def find_split(entries: Sequence[Entry], name: str) -> Split:
-    """Return the split of this name. Raise ValueError where there is none."""
+    """Return the split of this name. Raise TrainingError where there is none."""
     splits = {split.name: split for split in plan_splits(entries)}
     if name not in splits:
-        raise ValueError(f"no split {name}: there are {', '.join(splits)}")
+        raise TrainingError(f"There is no split {name}; this manifest has {', '.join(splits)}.")
     return splits[name]
 
 
@@ -76,22 +78,23 @@ def plan_left_out(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 
 def fold_split(entries: Sequence[Entry], fold: int) -> Split:
-    """Hold one fold back. Raise ValueError where a group reaches into another fold."""
+    """Hold one fold back. Raise TrainingError where a group reaches into another fold."""
     held = np.array([entry.fold == fold for entry in entries])
     inside, outside = ({entry.group for entry, h in zip(entries, held, strict=True) if h == side} for side in (1, 0))
     if inside & outside:
-        raise ValueError(f"fold {fold} cuts the group {min(inside & outside)}")
+        raise TrainingError(f"Fold {fold} cuts the group {min(inside & outside)}.")
     return Split(f"fold_{fold}", np.flatnonzero(~held), np.flatnonzero(held))
 
 
 def _can_be_judged(entries: Sequence[Entry], source: str) -> bool:
     labels = {entry.label for entry in entries if entry.source == source}
-    fractured = labels & {*CLASS_NAMES, "fracture_untyped"}
+    fractured = labels & {*CLASS_NAMES, UNTYPED}
     return labels >= set(CLASS_NAMES) or ("normal" in labels and bool(fractured))
 
 
 def _can_be_learnt(entries: Sequence[Entry], left_out: Sequence[str]) -> bool:
-    return {*CLASS_NAMES, "normal"} <= {entry.label for entry in entries if entry.source not in left_out}
+    kept = [entry for entry in entries if entry.source not in left_out]
+    return set(NEEDED) <= {entry.label for entry in kept} and holds_pair(kept)
 
 
 def _leave_out(entries: Sequence[Entry], name: str, sources: Sequence[str]) -> Split:

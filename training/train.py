@@ -9,6 +9,7 @@ and `features.npz`, the thumbnail's features of every film. The scores are small
 """
 
 import argparse
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from training.backbone import Tensor
+from training.checks import check_duplicates, check_training, claim_folder
+from training.errors import TrainingError, run_command
 from training.films import find_interest, read_films, to_pixels
-from training.manifest import Entry, add_data_argument, read_manifest, take
+from training.manifest import Entry, add_data_argument, digest_manifest, read_manifest, take
 from training.network import (
     FOCUSED,
     KNOWN,
@@ -40,7 +43,7 @@ from training.network import (
     set_trainable,
 )
 from training.recipe import CELL_PIXELS, RECIPES, Phase, Recipe
-from training.splits import Rows, Split, plan_splits
+from training.splits import Rows, Split, find_split, plan_splits
 from training.views import DAMAGES, PLAIN, VIEWS, Window, cut, draw_window, regrade, share_in_boxes
 
 RUNS: Final = Path("training/runs")
@@ -349,7 +352,9 @@ def save_features(recipe: Recipe, material: Material, folders: Folders) -> None:
 
 
 def load_network(recipe: Recipe, run: Path, split: str) -> keras.Model:
-    """Read the network of a split back."""
+    """Read the network of a split back. Raise TrainingError where it was not trained."""
+    if not (run / f"{split}.type.npz").exists():
+        raise TrainingError(f"{run} lacks the network of {split}: run `python -m training.train --split {split}` first")
     with np.load(run / f"{split}.type.npz") as line:
         weights = [line["kernel"], line["bias"]]
     return build_network(recipe, load_places(recipe, run / f"{split}.weights.h5"), weights)
@@ -383,22 +388,16 @@ def _optimizer(recipe: Recipe, phase: Phase) -> keras.optimizers.Optimizer:
     )
 
 
-def main() -> None:
-    """Train and score what is still missing of a recipe's splits."""
-    parser = argparse.ArgumentParser(description="Train a recipe on each fold, without each source, and on all films.")
-    add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="places")
-    parser.add_argument("--split", action="append", help="only this split, such as fold_0; may be repeated")
-    parser.add_argument("--damages", action="store_true", help="then score the folds' damaged views too")
-    parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--scores", type=Path, default=SCORES)
-    chosen = parser.parse_args()
+def train(chosen: argparse.Namespace) -> None:
+    """Check the manifest, then train and score what is still missing. Raise TrainingError."""
     recipe, entries = RECIPES[chosen.recipe], read_manifest(chosen.data)
+    check_training(entries)
+    splits = [find_split(entries, name) for name in chosen.split] if chosen.split else plan_splits(entries)
+    check_duplicates(entries)
     folders = Folders(chosen.runs / recipe.name, chosen.scores / recipe.name)
     for folder in (folders.run, folders.scores):
-        folder.mkdir(parents=True, exist_ok=True)
+        claim_folder(folder, digest_manifest(chosen.data))
     material = load_material(entries)
-    splits = [split for split in plan_splits(entries) if not chosen.split or split.name in chosen.split]
     for split in splits:
         run_split(recipe, split, material, folders)
         score_split(recipe, split, material, PLAIN, folders)
@@ -408,5 +407,20 @@ def main() -> None:
     save_features(recipe, material, folders)
 
 
+def main() -> int:
+    """Train and score what is still missing of a recipe's splits; return the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m training.train", description="Train a recipe on each fold, without each source, and on all films."
+    )
+    add_data_argument(parser)
+    parser.add_argument("--recipe", choices=RECIPES, default="places", help="trial: a minute, to try the commands")
+    parser.add_argument("--split", action="append", help="only this split, such as fold_0; may be repeated")
+    parser.add_argument("--damages", action="store_true", help="then score the folds' damaged views too")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the weights")
+    parser.add_argument("--scores", type=Path, default=SCORES, help="folder of the scores")
+    chosen = parser.parse_args()
+    return run_command(lambda: train(chosen), hint="the same command resumes")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ from training.calibration import (
     other_strata,
     shift,
 )
+from training.errors import TrainingError
 
 
 def draw_scores(entries, gap=2.0, seed=0):
@@ -79,7 +80,7 @@ def test_without_other_images_every_film_is_in_scope():
 
 def test_films_of_one_kind_alone_cannot_be_calibrated():
     entries = [make_entry("fractura", group=f"g{row}") for row in range(50)]
-    with pytest.raises(ValueError, match="both kinds"):
+    with pytest.raises(TrainingError, match="both kinds"):
         fit_calibration(draw_scores(entries), entries)
 
 

@@ -11,7 +11,8 @@ from config import read_config
 from model_loader import load
 from tests.support.runs import make_hospitals, write_run
 from training.calibration import Calibration, Line, Scores
-from training.export import describe, finish_network, golden_inputs, hash_films, write_model
+from training.export import describe, finish_network, golden_inputs, write_model
+from training.learnt import hash_films, read_learnt_films
 from training.outcome import fit, load_run
 from training.recipe import PLACES
 from training.reference import fit_reference
@@ -86,6 +87,7 @@ def test_a_written_model_reproduces_its_golden_outputs_and_states_what_it_needs(
         np.testing.assert_allclose(outputs[0], golden["outputs"][:], atol=1e-6)
         assert file.attrs["bone_threshold"] == 0.5
         assert file["bone_trained_on_images"][0].tobytes() == hashlib.sha256(b"a film").digest()[:8]
+    assert read_learnt_films(path) == {hashlib.sha256(b"a film").digest()[:8]}
     assert golden_inputs((32, 32)).shape == (4, 32, 32, 1)
 
 

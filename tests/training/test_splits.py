@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from tests.support.entries import make_entries, make_entry
+from training.errors import TrainingError
 from training.manifest import read_manifest
 from training.splits import fold_split, left_out_splits, plan_left_out, plan_splits
 
 
 def test_a_fold_that_cuts_a_group_is_refused():
-    with pytest.raises(ValueError, match="cuts the group g"):
+    with pytest.raises(TrainingError, match="cuts the group g"):
         fold_split([make_entry(fold=0), make_entry(fold=1)], 0)
 
 
