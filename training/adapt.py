@@ -38,8 +38,9 @@ from training.calibration import (
 )
 from training.conformal import fit_quantiles, true_classes
 from training.errors import TrainingError
-from training.export import EVIDENCE, FAMILIARITY, MODEL, hash_films, share_out, write_model
+from training.export import EVIDENCE, FAMILIARITY, MODEL, share_out, write_model
 from training.films import read_film, to_pixels
+from training.learnt import hash_films
 from training.manifest import Entry, read_labelled
 from training.metrics import Estimate, Floats
 from training.network import KNOWN, POOLED, TYPE

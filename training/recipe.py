@@ -1,6 +1,6 @@
 """The network that is trained here: what stays frozen, what it is shown, and for how long."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from training.backbone import LITE0, Variant
@@ -70,16 +70,4 @@ PLACES: Final = Recipe(
     weight_decay=0.02,
     ema_momentum=0.98,
 )
-TRIAL: Final = replace(
-    PLACES,
-    name="trial",
-    description="A few steps on small films, to try the commands. **It recognises nothing.**",
-    side=128,
-    patch_side=64,
-    channels=8,
-    phases=(
-        Phase("head", 1, 2, 1e-3, trains_backbone=False, patches=4),
-        Phase("films", 1, 2, 1e-3, trains_backbone=True, patches=4, pairs=1, typed=1),
-    ),
-)
-RECIPES: Final = {recipe.name: recipe for recipe in (PLACES, TRIAL)}
+RECIPES: Final = {recipe.name: recipe for recipe in (PLACES,)}

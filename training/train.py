@@ -413,7 +413,7 @@ def main() -> int:
         "python -m training.train", description="Train a recipe on each fold, without each source, and on all films."
     )
     add_data_argument(parser)
-    parser.add_argument("--recipe", choices=RECIPES, default="places", help="trial: a minute, to try the commands")
+    parser.add_argument("--recipe", choices=RECIPES, default="places")
     parser.add_argument("--split", action="append", help="only this split, such as fold_0; may be repeated")
     parser.add_argument("--damages", action="store_true", help="then score the folds' damaged views too")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the weights")

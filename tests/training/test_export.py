@@ -1,5 +1,6 @@
 import hashlib
 import json
+import sys
 
 import h5py
 import keras
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from keras import layers
 
+import training.export
 from config import read_config
 from model_loader import load
 from tests.support.runs import make_hospitals, write_run
 from training.calibration import Calibration, Line, Scores
 from training.export import describe, finish_network, golden_inputs, write_model
 from training.learnt import hash_films, read_learnt_films
+from training.manifest import read_manifest
 from training.outcome import fit, load_run
 from training.recipe import PLACES
 from training.reference import fit_reference
@@ -89,6 +92,25 @@ def test_a_written_model_reproduces_its_golden_outputs_and_states_what_it_needs(
         assert file["bone_trained_on_images"][0].tobytes() == hashlib.sha256(b"a film").digest()[:8]
     assert read_learnt_films(path) == {hashlib.sha256(b"a film").digest()[:8]}
     assert golden_inputs((32, 32)).shape == (4, 32, 32, 1)
+
+
+def test_the_command_writes_the_file_and_replaces_none_unless_told(network, folder, tmp_path, monkeypatch, capsys):
+    entries = read_manifest(folder)
+    write_run(tmp_path / "scores/places", entries)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "scores/places/features.npz", pooled=rng.normal(size=(len(entries), 6)).astype(np.float32))
+    (tmp_path / "scores/places.quality.json").write_text("{}")
+    monkeypatch.setattr("training.export.load_network", lambda *_: network)
+    output = tmp_path / "mine.h5"
+    command = ["export", "--data", folder, "--scores", tmp_path / "scores", "--output", output, "--version", "1"]
+    for extra, code in (([], 0), ([], 1), (["--overwrite"], 0), (["--overwrite", "--split", "fold_7"], 1)):
+        monkeypatch.setattr(sys, "argv", [*map(str, command), *extra])
+        assert training.export.main() == code
+    assert len(read_learnt_films(output)) == len(entries)
+    errors = capsys.readouterr().err
+    assert "mine.h5 exists already; name another file" in errors
+    assert "There is no split fold_7; this manifest has fold_0, fold_1" in errors
+    assert not list(tmp_path.glob("unfinished*"))
 
 
 def test_the_hashes_of_no_films_are_an_empty_table():

@@ -117,7 +117,13 @@ def test_parts_with_few_films_get_no_figure(judge):
 
 
 def test_an_aim_is_met_by_the_figure_itself():
-    estimate = Estimate(0.1, 0.05, 0.2, 10, 10)
+    estimate = Estimate(0.1, 0.05, 0.2, 30, 10)
     assert Aim(0.1).is_met(estimate)
     assert Aim(0.1, at_most=True).is_met(estimate)
     assert not Aim(0.11).is_met(estimate)
+
+
+def test_fifteen_films_meet_no_aim_and_miss_none():
+    few = Estimate(1.0, 0.8, 1.0, 15, 15)
+    assert not Aim(0.1).is_met(few)
+    assert Aim(0.1).compare(few) == Aim(1.1).compare(few) == "too few films to say"
