@@ -80,7 +80,7 @@ def compare_scalings(classifier: Classifier, path: Path, max_pixels: int) -> Ite
     try:
         image, _ = decode(path.read_bytes(), max_pixels)
     except (ImageError, OSError) as error:
-        yield f"  {error}"
+        yield f"  it cannot be read: {error}"
         return
     for scaling in (name for name, scale in SCALINGS.items() if len(scale.mean) <= classifier.channels):
         mark = " (in use)" if scaling == classifier.scaling else ""

@@ -135,7 +135,7 @@ def test_too_many_parts_or_fields_are_refused(client):
     parts = {f"field{index}": "x" for index in range(9)}
     refused = problem(client.post("/predict", data=parts, content_type="multipart/form-data"), 413, "request_too_large")
     assert refused["message"] == (
-        "El formulario tiene demasiados campos o demasiado texto: máximo, 8 campos y 200 kB de texto."
+        "El formulario tiene demasiados campos o demasiado texto: como máximo, 8 campos y 200 kB."
     )
     long = {"field": "x" * 300_000}
     problem(client.post("/predict", data=long, content_type="multipart/form-data"), 413, "request_too_large")
@@ -489,7 +489,7 @@ def test_a_blank_image_is_explained_without_the_network(config):
     assert found["detail"]["reason"] == "blank"
     assert found["explanation"]["method"] == "none"
     assert found["explanation"]["peak"] is None
-    assert "no se ha consultado" in found["explanation"]["caveat"]
+    assert "no se consultó" in found["explanation"]["caveat"]
     assert "network" not in found["detail"]["milliseconds"]
 
 

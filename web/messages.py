@@ -53,7 +53,7 @@ ERRORS: Final[Mapping[str, ErrorMessage]] = {
     ),
     "request_too_large": ErrorMessage(
         413,
-        "El formulario tiene demasiados campos o demasiado texto: máximo, {limit} campos y {limit_kb} kB de texto.",
+        "El formulario tiene demasiados campos o demasiado texto: como máximo, {limit} campos y {limit_kb} kB.",
         "The form has too many fields or too much text: up to {limit} fields and {limit_kb} kB of text are accepted.",
     ),
     "too_many_pixels": ErrorMessage(
@@ -180,7 +180,7 @@ CAVEATS: Final[Mapping[bool, Mapping[Language, str]]] = {  # whether the network
         "check the radiograph itself.",
     },
     False: {
-        "es": "No hay mapa: la imagen es uniforme y no se ha consultado a la red.",
+        "es": "No hay mapa: la imagen es uniforme y no se consultó a la red.",
         "en": "There is no map: the image is uniform and the network was not run.",
     },
 }

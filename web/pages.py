@@ -33,9 +33,9 @@ _HEADERS: Final = {
 
 @pages.get("/")
 def page() -> Response:
-    """Show the web page, which calls /predict as any client does; `?lang=` chooses its language."""
+    """Show the web page, which calls /predict as any client does, in the language of `?lang=` or of the browser."""
     static = Path(str(current_app.static_folder))
-    chosen = language()
+    chosen = language() if "lang" in request.args else request.accept_languages.best_match(("es", "en"), language())
     html = render_template(
         "page.html",
         language=chosen,

@@ -2,9 +2,9 @@
 
 import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
-import { say, whole } from "./texts.js";
+import { say } from "./texts.js";
 import { items, onChange, remove, select, selected } from "./visit.js";
-import { shortStateOf, verdictOf } from "./words.js";
+import { chanceOf, questionOf, shortStateOf, verdictOf } from "./words.js";
 
 const ORDER = ["class", "doubtful", "none"]; // by what a reader should see first
 
@@ -34,7 +34,7 @@ export function showList() {
 function newRow(item) {
   const open = element("button.row", { type: "button", onclick: () => select(item) },
     element("span.thumb"),
-    element("span.row-text", {}, element("span.row-name", {}, item.name), element("span.row-state")));
+    element("span.row-text", {}, element("span.row-name", {}, item.name), element("span.row-state", {}, element("span.row-verdict"), element("span.row-chance"))));
   const away = element("button.remove", { type: "button", onclick: () => removeRow(item) }, icon("remove"));
   return element("li", {}, open, away, element("span.row-progress"));
 }
@@ -48,11 +48,13 @@ export function removeRow(item) {
   if (next instanceof HTMLElement) next.focus();
 }
 
-/** Put the images in order: fractures first, the surest before others, then the doubtful, what failed last. */
+/** Put the images in order: fractures first, the surest before others, then the doubtful, what failed last; or back. */
 export function sortRows() {
+  const isSorted = byId("sort").getAttribute("aria-pressed") === "true";
   const rank = (item) => (item.state === "done" ? ORDER.indexOf(verdictOf(item).tone.split("-")[0]) : ORDER.length);
   const chance = (item) => item.answer?.detail?.fractured ?? item.answer?.confidence ?? 0;
-  items.sort((one, other) => rank(one) - rank(other) || chance(other) - chance(one));
+  items.sort((one, other) => (isSorted ? 0 : rank(one) - rank(other) || chance(other) - chance(one)) || one.id - other.id);
+  byId("sort").setAttribute("aria-pressed", String(!isSorted));
   showList();
 }
 
@@ -63,8 +65,9 @@ function showItem(item) {
   const verdict = item.state === "done" ? verdictOf(item) : null;
   row.className = `is-${item.state} ${verdict ? `tone-${verdict.tone}` : ""}`;
   row.querySelector(".remove").setAttribute("aria-label", say("remove", { name: item.name }));
-  const certainty = verdict?.tone.startsWith("class") ? ` ${whole(item.answer.confidence)}` : "";
-  row.querySelector(".row-state").replaceChildren(icon(verdict?.icon ?? (item.state === "failed" ? "failed" : "waiting")), shortStateOf(item) + certainty);
+  row.querySelector(".row-verdict").replaceChildren(icon(verdict?.icon ?? (item.state === "failed" ? "failed" : "waiting")), shortStateOf(item));
+  row.querySelector(".row-chance").textContent = verdict ? chanceOf(item) : "";
+  row.querySelector(".row").title = verdict ? [item.name, verdict.title, questionOf(item)].filter(Boolean).join("\n") : item.name;
   row.querySelector(".row-progress").style.inlineSize = item.state === "sending" ? `${100 * item.progress}%` : "0";
   showThumb(row.querySelector(".thumb"), pictureOf(item));
 }

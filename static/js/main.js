@@ -9,7 +9,7 @@ import { canShow } from "./picture.js";
 import { showReport, startReport } from "./report.js";
 import { showResult, startResult, useModel } from "./result.js";
 import { saveTable } from "./table.js";
-import { chooseLanguage, number, say, startTexts } from "./texts.js";
+import { chooseLanguage, either, number, say, startTexts } from "./texts.js";
 import { startTheme } from "./theme.js";
 import { showViewer, startViewer, useScale } from "./viewer.js";
 import { add, change, clear, items, onChange, selected } from "./visit.js";
@@ -31,7 +31,10 @@ startWork(Number(megabytes), showGone);
 onChange("list", showWork);
 onChange("select", () => pump());
 onChange("item", announce);
-byId("clear").addEventListener("click", clear);
+byId("clear").addEventListener("click", () => {
+  clear();
+  document.querySelector("#intake [data-pick]")?.focus();
+});
 byId("sort").addEventListener("click", sortRows);
 byId("table").addEventListener("click", () => saveTable(items));
 byId("print").addEventListener("click", () => print());
@@ -54,10 +57,11 @@ showStatic();
 function takeIn(files) {
   const wasEmpty = items.length === 0;
   const added = add(files);
+  byId("sort").setAttribute("aria-pressed", "false");
   speak(added.length === 1 ? say("spoken_added_one", added[0]) : say("spoken_added", { count: added.length }));
   for (const item of added) void canShow(item).then((shows) => change(item, { shows })).then(pump);
   pump();
-  if (wasEmpty) byId("result-title").focus({ preventScroll: true });
+  if (wasEmpty || document.activeElement === document.body) byId("result-title").focus({ preventScroll: true });
 }
 
 /** Show the list and the viewer once there is an image, the way in before. */
@@ -98,7 +102,7 @@ async function speakLanguage(chosen) {
 
 /** Write the sentences that hold facts about the service. */
 function showStatic() {
-  byId("intake-hint").textContent = say("intake_hint", { formats, megabytes: number(Number(megabytes)) });
+  byId("intake-hint").textContent = say("intake_hint", { formats: either(formats.split(", ")), megabytes: number(Number(megabytes)) });
   if (!model) return;
   byId("model").textContent = model.version ? say("model_version", model) : say("model_unnamed");
   byId("model").title = `SHA-256 ${model.sha256}`;

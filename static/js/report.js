@@ -1,5 +1,6 @@
 /** The one-page report that is printed: picture, verdict, model, disclaimer. Hidden on the screen. */
 
+import { digestOf } from "./digest.js";
 import { byId, element, icon } from "./dom.js";
 import { pictureOf } from "./picture.js";
 import { factsOf, numbers, track } from "./result.js";
@@ -31,13 +32,6 @@ export async function showReport() {
   if (item === selected()) void showReport();
 }
 
-/** @param {File} file @returns {Promise<string>} its SHA-256; empty over plain HTTP, where browsers compute none */
-async function digestOf(file) {
-  if (!crypto.subtle) return "";
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** @param {Item} item */
 const isExplained = (item) => Boolean(item.explanation) && showsWhere(item);
 
@@ -55,7 +49,7 @@ function parts(item, digest) {
       element("div", {},
         element("div", { class: `verdict tone-${verdict.tone}` }, icon(verdict.icon), element("p.report-verdict", {}, verdict.title)),
         element("p", {}, verdict.text)),
-      element("div", {}, ...numbers(item), element("p.muted", {}, ...track()))),
+      element("div", {}, ...numbers(item), track())),
     element("dl.facts", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     isExplained(item) ? element("p", { lang: item.heatLanguage }, item.explanation.caveat) : null,
     element("p.report-notice", {}, `${say("notice")} ${say("check")}`),

@@ -2,8 +2,8 @@
 
 import { byId, element, icon } from "./dom.js";
 import { removeRow } from "./list.js";
-import { capital, classNamed, number, say, whole } from "./texts.js";
-import { onChange, selected } from "./visit.js";
+import { capital, classNamed, number, say, whole, wholes } from "./texts.js";
+import { onChange, remove, selected } from "./visit.js";
 import { retry, showAnyway } from "./work.js";
 import { questionOf, showsWhere, stateOf, verdictOf } from "./words.js";
 
@@ -63,15 +63,25 @@ function failed(item) {
     byId("result-title").focus();
   };
   const button = (kind, label, onclick) => element(kind, { type: "button", onclick }, say(label));
-  const ways = canRetry
-    ? [button("button.primary", "retry", again)]
-    : [button("button.primary", "choose_other", () => byId("files").click()), button("button", "remove_it", () => removeRow(item))];
+  const ways = [
+    canRetry ? button("button.primary", "retry", again) : button("button.primary", "choose_other", () => chooseInstead(item)),
+    button("button", "remove_it", () => removeRow(item)),
+  ];
   return [
     element("div.verdict", { class: "verdict tone-failed" }, icon("failed"), element("h3", {}, say("failed"))),
     element("p.problem", { lang: language }, message),
     requestId ? element("p.muted", {}, say("request_id", { id: requestId })) : null,
     element("div.buttons", {}, ...ways),
   ].filter((node) => node !== null);
+}
+
+/** @param {Item} item that gives way to the files that are chosen now, if any */
+function chooseInstead(item) {
+  const files = byId("files");
+  const giveWay = () => remove(item);
+  files.addEventListener("change", giveWay, { once: true });
+  files.addEventListener("cancel", () => files.removeEventListener("change", giveWay), { once: true });
+  files.click();
 }
 
 /** @param {Item} item @returns {Node[]} */
@@ -87,16 +97,22 @@ function answered(item) {
     element("p", {}, verdict.text),
     ...numbers(item),
     canAsk ? element("div", {}, element("button", { type: "button", onclick: ask }, say("show_anyway"))) : null,
-    element("p.muted", {}, ...track()),
+    track(),
     details(item),
   ].filter((node) => node !== null);
 }
 
-/** @returns {(Node | string)[]} how good the network is at hospitals that it never saw, as measured, in plain words */
+/** @returns {HTMLElement} how good the network is at hospitals that it never saw, as measured, in plain words */
 export function track() {
-  const { fractured_accepted_mean: found, normal_rejected_mean: left } = model?.quality?.sourcesLeftOut?.figures ?? {};
-  const measured = found && left ? say("track", { found: Math.round(100 * found.value), left: Math.round(100 * left.value) }) : say("track_unknown");
-  return [`${measured} `, element("a", { href: "model-card" }, say("model_card"))];
+  const figures = model?.quality?.sourcesLeftOut?.figures ?? {};
+  const { fractured_accepted_mean: found, normal_rejected_mean: left } = figures;
+  if (!found || !left) return element("p.muted", {}, say("track_unknown"));
+  const hundredth = (share) => number(100 * share, 0);
+  const bySource = Object.entries(figures).filter(([name]) => /^fractured_accepted_(?!mean$)/.test(name)).map(([, { value }]) => value);
+  const facts = { found: hundredth(found.value), wrong: hundredth(1 - left.value), low: hundredth(Math.min(...bySource)), high: hundredth(Math.max(...bySource)) };
+  const caution = model.sources?.threshold === "environment" ? `${say("track_threshold")} ` : "";
+  const card = element("a", { href: "model-card", target: "_blank", rel: "noopener" }, say("model_card"));
+  return element("p.muted", {}, `${say("track", facts)} ${caution}`, card);
 }
 
 /**
@@ -107,39 +123,37 @@ export function numbers(item) {
   const { detail } = item.answer;
   if (detail?.reason === "blank") return [];
   const question = questionOf(item);
+  if (!question && !showsWhere(item)) return [];
   const parts = partsOf(item);
-  const known = parts.slice(0, item.answer.allProbabilities.length);
-  const type = known.map(({ name, share }) => `${name} ${whole(share)}`).join(" / ");
-  return [element("section.odds", {},
+  return [element("section", { class: `odds tone-${verdictOf(item).tone}` },
     question ? element("p.big", {}, question) : null,
-    showsWhere(item) ? element("p.type", {}, say("type", { type })) : null,
+    showsWhere(item) ? element("p.type", {}, say("type", { type: typeOf(item) })) : null,
     ...(showsWhere(item) ? [stack(parts), key(parts)] : []))];
+}
+
+/** @param {Item} item @returns {string} such as «fisura 57 % / fractura 43 %», which add up to 100 */
+function typeOf(item) {
+  const shares = item.answer.allProbabilities;
+  const rounded = wholes(shares.map(({ probability }) => probability), 100);
+  return shares.map((entry, place) => `${classNamed(entry.class)}\u00a0${whole(entry.probability, rounded[place])}`).join(" / ");
 }
 
 /**
  * @param {Item} item
- * @returns {{name: string, tone: string, share: number, value: number, shown: number}[]} the classes, then none:
- *   `share` in percent among the classes, `value` in percent of all, `shown` the same in whole percents
+ * @returns {{name: string, tone: string, value: number, shown: string}[]} the classes, then none: `value` in percent,
+ *   `shown` in whole percents, which add up to 100, and those of the classes to what answers the question
  */
 function partsOf(item) {
   const { allProbabilities, detail } = item.answer;
   const fractured = detail?.fractured ?? 100;
+  const values = allProbabilities.map(({ probability }) => probability * fractured / 100);
+  const rounded = wholes(values, Math.round(fractured));
   const known = allProbabilities.map((entry, place) => ({
-    name: classNamed(entry.class), tone: `class-${Math.min(place, 2)}`, share: entry.probability, value: entry.probability * fractured / 100,
+    name: classNamed(entry.class), tone: `class-${Math.min(place, 2)}`, value: values[place], shown: whole(values[place], rounded[place]),
   }));
-  const none = typeof detail?.noneProbability === "number" ? [{ name: classNamed("none"), tone: "none", share: 0, value: 100 - fractured }] : [];
-  const parts = [...known, ...none];
-  const rounded = wholes(parts.map(({ value }) => value));
-  return parts.map((part, place) => ({ ...part, shown: rounded[place] }));
-}
-
-/** @param {number[]} values in percent, together 100 @returns {number[]} whole ones that still add up, by largest remainder */
-function wholes(values) {
-  const floors = values.map(Math.floor);
-  const missing = Math.round(values.reduce((sum, value) => sum + value, 0)) - floors.reduce((sum, value) => sum + value, 0);
-  const order = values.map((_, place) => place).sort((one, other) => values[other] - floors[other] - (values[one] - floors[one]));
-  for (const place of order.slice(0, missing)) floors[place] += 1;
-  return floors;
+  if (typeof detail?.noneProbability !== "number") return known;
+  const none = 100 - fractured;
+  return [...known, { name: classNamed("none"), tone: "none", value: none, shown: whole(none, 100 - Math.round(fractured)) }];
 }
 
 /** @param {{tone: string, value: number}[]} parts @returns {HTMLElement} one bar that adds up to 100 % */
@@ -152,10 +166,10 @@ function stack(parts) {
   return element("div.stack", { "aria-hidden": "true" }, ...fills);
 }
 
-/** @param {{name: string, tone: string, shown: number}[]} parts */
+/** @param {{name: string, tone: string, shown: string}[]} parts */
 function key(parts) {
-  return element("dl.key", {}, ...parts.map(({ name, tone, shown: value }) =>
-    element("div", { class: `tone-${tone}` }, element("dt", {}, capital(name)), element("dd", {}, whole(value)))));
+  return element("dl.key", {}, ...parts.map(({ name, tone, shown: percent }) =>
+    element("div", { class: `tone-${tone}` }, element("dt", {}, capital(name)), element("dd", {}, percent))));
 }
 
 /** @param {Item} item */
@@ -186,7 +200,7 @@ export function factsOf(item) {
     [say("size"), say("size_value", decoder.originalSize)],
     [say("done_to_it"), done.join(", ") || say("untouched")],
     [say("threshold"), whole(detail.threshold)],
-    [say("model"), model.version ?? say("model_unnamed")],
+    [say("model"), model.version ?? say("no_version")],
     [say("hash"), model.sha256],
     ...(item.requestId ? [[say("request"), item.requestId]] : []),
     [say("time"), say(milliseconds.network === undefined ? "time_blank" : "time_value", spent)],

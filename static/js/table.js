@@ -1,32 +1,41 @@
 /** The list as a CSV file, for a spreadsheet. */
 
+import { digestOf } from "./digest.js";
 import { element } from "./dom.js";
+import { say } from "./texts.js";
 import { verdictOf } from "./words.js";
 
 /** @typedef {import("./visit.js").Item} Item */
 
-const COLUMNS = ["file", "verdict", "class", "confidence", "fractured", "certainty", "code_or_reason", "model", "request_id"];
+const COLUMNS = ["file", "verdict", "class", "confidence", "fractured", "certainty", "code_or_reason", "model", "request_id", "sha256"];
 
 /**
- * Save what is known of each image.
+ * Save what is known of each image. Where numbers have a decimal comma, spreadsheets expect semicolons between fields.
  * @param {Item[]} items
  */
-export function saveTable(items) {
-  const lines = [COLUMNS, ...items.map(rowOf)].map((row) => row.map(quoted).join(","));
+export async function saveTable(items) {
+  const decimal = (1.5).toLocaleString(navigator.language).includes(",") ? "," : ".";
+  const rows = [COLUMNS, ...(await Promise.all(items.map(rowOf)))];
+  const lines = rows.map((row) => row.map((value) => quoted(value, decimal)).join(decimal === "," ? ";" : ","));
   const address = URL.createObjectURL(new Blob([`\ufeff${lines.join("\r\n")}\r\n`], { type: "text/csv" }));
-  element("a", { href: address, download: "radiographs.csv" }).click();
+  element("a", { href: address, download: say("table_name") }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** @param {Item} item @returns {any[]} */
-function rowOf(item) {
-  if (item.state !== "done") return [item.name, item.state, "", "", "", "", item.problem?.message, "", item.problem?.requestId];
+/** @param {Item} item @returns {Promise<any[]>} */
+async function rowOf(item) {
+  const digest = await digestOf(item.file);
+  if (item.state !== "done") return [item.name, item.state, "", "", "", "", item.problem?.message, "", item.problem?.requestId, digest];
   const { predictedClass, confidence, detail } = item.answer;
-  return [item.name, verdictOf(item).title, predictedClass, confidence, detail?.fractured, detail?.certainty, detail?.reason, detail?.model.version, item.requestId];
+  return [item.name, verdictOf(item).title, predictedClass, confidence, detail?.fractured, detail?.certainty, detail?.reason, detail?.model.version, item.requestId, digest];
 }
 
-/** @param {any} value @returns {string} a field as RFC 4180 has it; a text that begins as a formula is no longer one */
-function quoted(value) {
-  const text = typeof value === "number" ? String(value) : String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
+/**
+ * @param {any} value
+ * @param {string} decimal the sign before decimals
+ * @returns {string} a field as RFC 4180 has it; a text that begins as a formula is no longer one
+ */
+function quoted(value, decimal) {
+  const text = typeof value === "number" ? String(value).replace(".", decimal) : String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
   return `"${text.replaceAll('"', '""')}"`;
 }

@@ -52,12 +52,26 @@ export function say(key, facts = {}) {
 
 /**
  * @param {number} value 0 to 100
+ * @param {number} [rounded] the whole number to show for it
  * @returns {string} such as «93 %»; what is not quite all or nothing is «>99 %» or «<1 %»
  */
-export function whole(value) {
+export function whole(value, rounded = Math.round(value)) {
   const shown = (number) => new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(number / 100);
   if (value > 0 && value < 1) return `<${shown(1)}`;
-  return value > 99 && value < 100 ? `>${shown(99)}` : shown(value);
+  return value > 99 && value < 100 ? `>${shown(99)}` : shown(rounded);
+}
+
+/**
+ * @param {number[]} values 0 to 100
+ * @param {number} total a whole number next to their sum
+ * @returns {number[]} whole ones that add up to it, by largest remainder
+ */
+export function wholes(values, total) {
+  const floors = values.map(Math.floor);
+  const missing = total - floors.reduce((sum, value) => sum + value, 0);
+  const order = values.map((_, place) => place).sort((one, other) => values[other] - floors[other] - (values[one] - floors[one]));
+  for (const place of order.slice(0, missing)) floors[place] += 1;
+  return floors;
 }
 
 /**
@@ -73,7 +87,7 @@ export function number(value, digits = 1) {
  * @returns {string} «a, b o c»
  */
 export function either(names) {
-  return new Intl.ListFormat(language(), { type: "disjunction" }).format(names);
+  return new Intl.ListFormat(language() === "en" ? "en-GB" : "es", { type: "disjunction" }).format(names);
 }
 
 /**

@@ -164,8 +164,13 @@ function noteOf(item) {
   }
   if (item.heat === "busy") return [element("p", {}, say("heat_waiting", { seconds: secondsTo(item.heatRetryAt) }))];
   if (item.heat === "working") return [element("p.seeking", {}, say("heat_working"))];
-  if (item.heat !== "failed") return [element("p", {}, say("drag_hint"))];
-  const again = element("button", { type: "button", onclick: () => retryMap(item) }, say("heat_retry"));
+  if (!pictureOf(item)) return [];
+  if (item.heat !== "failed") return [element("p", {}, say(matchMedia("(pointer: coarse)").matches ? "touch_hint" : "drag_hint"))];
+  const retry = () => {
+    retryMap(item);
+    byId("stage").focus();
+  };
+  const again = element("button", { type: "button", onclick: retry }, say("heat_retry"));
   return [element("p", {}, say("heat_failed", { message: item.heatProblem }), " ", again)];
 }
 

@@ -10,35 +10,45 @@ import { capital, classNamed, either, say, whole } from "./texts.js";
  */
 export function verdictOf(item) {
   const { success, predictedClass, allProbabilities, detail } = item.answer;
-  if (detail?.reason === "blank") return none("blank_title", say("reason_blank"));
+  if (detail?.reason === "blank") return none("blank", say("reason_blank"));
   if (detail?.certainty === "doubtful") return doubtful(doubtOf(item));
-  if (!success) return none("none_title", refusalOf(item));
-  if (detail?.certainty === "unfamiliar") return doubtful(say("doubt_unfamiliar"));
+  if (detail?.certainty === "unfamiliar") return success ? doubtful(say("doubt_unfamiliar")) : none("unfamiliar", say("reason_unfamiliar"));
+  if (!success) return none("none", refusalOf(item));
   const place = Math.min(allProbabilities.findIndex((entry) => entry.class === predictedClass), 2);
   const title = capital(classNamed(predictedClass));
   return { title, short: title, text: say(`gloss_${predictedClass}`), tone: `class-${place}`, icon: String(place) };
 }
 
-/** @param {string} title @param {string} text */
-const none = (title, text) => ({ title: say(title), short: say(title), text, tone: "none", icon: "none" });
+/** @param {string} kind @param {string} text */
+const none = (kind, text) => ({ title: say(`${kind}_title`), short: say(`${kind}_short`), text, tone: "none", icon: "none" });
 
 /** @param {string} text */
 const doubtful = (text) => ({ title: say("doubtful_title"), short: say("doubtful_title"), text, tone: "doubtful", icon: "doubtful" });
 
 /** @param {Item} item @returns {string} what it may be */
 function doubtOf(item) {
-  const { possible } = item.answer.detail;
-  if (!possible) return say("doubt_none_likelier");
-  if (!possible.length) return say("doubt_nothing_fits");
-  return say("doubt_possible", { names: either(possible.map(classNamed)) });
+  const { success, detail: { possible } } = item.answer;
+  if (possible?.length === 0) return say("doubt_nothing_fits");
+  if (!possible || (success && possible.length === 1)) return say("doubt_none_likelier");
+  const sentence = possible.length === 1 ? "doubt_only" : possible.includes("none") ? "doubt_possible" : "doubt_type";
+  return say(sentence, { names: either(possible.map(classNamed)) });
 }
 
 /** @param {Item} item @returns {string} why it was not recognised */
 function refusalOf(item) {
   const { allProbabilities, detail } = item.answer;
-  if (detail?.certainty === "unfamiliar") return say("reason_unfamiliar");
   const names = either(allProbabilities.map((entry) => classNamed(entry.class)));
   return say(`reason_${detail?.reason ?? "low_confidence"}`, { classes: names });
+}
+
+/**
+ * @param {Item} item that has an answer
+ * @returns {string} how likely a fracture is, such as «99 %»; empty where the network cannot tell
+ */
+export function chanceOf(item) {
+  const { success, detail } = item.answer;
+  const cannotTell = detail?.reason === "blank" || (detail?.certainty === "unfamiliar" && !success && !item.asked);
+  return cannotTell || typeof detail?.fractured !== "number" ? "" : whole(detail.fractured);
 }
 
 /**
@@ -46,8 +56,8 @@ function refusalOf(item) {
  * @returns {string} the question that comes first, answered: «¿Hay fractura? 99 %»; empty where the network cannot tell
  */
 export function questionOf(item) {
-  const value = item.answer.detail?.fractured;
-  return typeof value === "number" ? `${say("question")} ${whole(value)}` : "";
+  const chance = chanceOf(item);
+  return chance && `${say("question")} ${chance}`;
 }
 
 /**

@@ -91,7 +91,10 @@ async function send(item) {
   else if (status === 0) lose(item);
   else if (status === 401) await unlock(item);
   else if (LATER.has(status) && item.tries < MOST_TRIES) change(item, { state: "busy", retryAt: later(retryAfter) });
-  else fail(item, body?.message ?? say("odd_answer", { status }), { requestId, canRetry: status >= 500 || status === 429 });
+  else {
+    const canRetry = status < 400 || status === 429 || status >= 500;
+    fail(item, body?.message ?? say(canRetry ? "odd_answer" : "odd_refusal", { status }), { requestId, canRetry });
+  }
   pump();
 }
 

@@ -1,39 +1,49 @@
-"""Take a screenshot of every state of the page, to be looked at.
+"""Take a screenshot of every state of the page in every size, theme and language, to be looked at.
 
-`python -m tests.support.screenshots FOLDER [MODEL.h5]` writes them. The images are phantoms. Without MODEL the network
-is `crack_model`, which knows nothing but phantoms. docs/images/page-*.png are three of the screenshots.
+`python -m tests.support.screenshots FOLDER [STATE...]` writes STATE-SIZE-THEME-LANGUAGE.png and exits with 1 where
+axe-core finds a violation. The images are phantoms, and the network is `crack_model`, which knows nothing but phantoms;
+for some states its outputs are replaced. docs/images/page-fractura.png is `fractura-1440-light-es.png`.
 """
 
+import dataclasses
 import functools
 import io
+import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from app import Service, create_app
 from config import read_config
-from model_loader import load
+from model_loader import Images, Outputs, load
 from tests.support.browser import ThreadedServer, chromium, missing
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import encoded, phantom
 from web.errors import ApiError
 
-DESKTOP, TABLET, PHONE = (
-    {"width": width, "height": height} for width, height in ((1366, 768), (820, 1180), (360, 740))
-)
-KINDS = ("fractura", "fisura", "none")
+SIZES: Final = {"1440": (1440, 900), "1024": (1024, 768), "390": (390, 844), "side": (844, 390)}  # (width, height)
+PHONES: Final = ("390", "side")
+PHONE: Final = {"width": 390, "height": 844}
+LOOKS: Final = (("light", "es"), ("dark", "en"), ("light", "en"), ("dark", "es"))
+KINDS: Final = ("fractura", "fisura", "none")
+QUANTILES: Final = {"fisura": 0.7, "fractura": 0.7, "none": 0.7}  # a name is possible from 30 % on
+AXE: Final = Path(__file__).parents[1] / "vendor" / "axe.min.js"
+Pose = Callable[["Sitting"], None]
 
 
 class Mood:
-    """The error that the service answers with, for states of the page that a healthy service never causes."""
+    """What the service answers with instead, for states that a healthy one with `crack_model` never causes."""
 
     error: Exception | None = None
+    outputs: tuple[float, ...] | None = None
+    familiarity: float = 1.0
 
 
 def upload(name: str, data: bytes) -> dict[str, Any]:
@@ -80,112 +90,168 @@ def small(picture: Image.Image) -> Image.Image:
     return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-class Studio:
-    """Takes screenshots, each in a newly opened page."""
-
-    def __init__(self, browser: Any, server: ThreadedServer, mood: Mood, folder: Path) -> None:
-        self.browser, self.server, self.mood, self.folder = browser, server, mood, folder
-
-    def take(self, name: str, pose: Callable[[Any], None], viewport: dict[str, int] = DESKTOP, **options: Any) -> None:
-        """Open the page, bring it into a state, take a screenshot."""
-        self.mood.error = None
-        context = self.browser.new_context(viewport=viewport, device_scale_factor=1, **options)
-        page = context.new_page()
-        page.goto(self.server.url)
-        page.wait_for_selector("[data-ready]")
-        pose(page)
-        page.wait_for_timeout(600)
-        small(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).save(self.folder / f"{name}.png", optimize=True)
-        context.close()
-        print(name)
+def blank() -> dict[str, Any]:
+    """Return an image of one brightness."""
+    return upload("vacia.png", encoded(Image.new("L", (400, 300), 9)))
 
 
-def show(*files: dict[str, Any], heat: bool = True) -> Callable[[Any], None]:
-    def pose(page: Any) -> None:
-        page.set_input_files("#files", list(files))
-        page.locator("#visit:not(:has(li:not(.is-done, .is-failed)))").wait_for(timeout=30_000)
-        if heat:
-            page.wait_for_selector("#heat-note[data-state=done]", timeout=30_000)
+class Sitting(NamedTuple):
+    """A newly opened page, the service behind it, and its mood."""
 
-    return pose
+    page: Any
+    server: ThreadedServer
+    mood: Mood
 
-
-def then(first: Callable[[Any], None], *more: Callable[[Any], Any]) -> Callable[[Any], None]:
-    def pose(page: Any) -> None:
-        first(page)
-        for act in more:
-            act(page)
-
-    return pose
+    def show(self, *files: dict[str, Any], explained: bool = False) -> None:
+        """Choose files and wait for their answers, and for the map of the first."""
+        self.page.set_input_files("#files", list(files))
+        self.page.locator("#visit:not(:has(li:not(.is-done, .is-failed)))").wait_for(timeout=60_000)
+        if explained:
+            self.page.wait_for_selector("#heat-note[data-state=done]", timeout=60_000)
 
 
-def take_all(studio: Studio) -> None:
-    """Take a screenshot of every state."""
-    three = show(*(film(kind) for kind in KINDS))
-    studio.take("empty", lambda page: None)
-    studio.take("empty-dark-phone", lambda page: None, PHONE, color_scheme="dark", has_touch=True)
-    studio.take("fractura", three)
-    studio.take("fisura-dark", then(show(film("fisura"), film("fractura"))), color_scheme="dark")
-    studio.take("none-english", then(show(film("none")), lambda page: page.click("[data-language=en]")))
-    studio.take("photograph-refused", show(photograph(), heat=True))
-    studio.take("blank", show(upload("vacia.png", encoded(Image.new("L", (400, 300), 9)))))
-    studio.take("tiff", then(show(deep()), lambda page: page.click("summary")))
-    studio.take("dicom", show(dicom()))
-    studio.take("ten", show(*(film(KINDS[seed % 3], seed, (600, 480)) for seed in range(10))))
-    studio.take(
-        "inverted",
-        then(show(film("fisura")), lambda page: page.click("[data-tool=invert]"), _zoomed),
-    )
-    studio.take("unreadable", show(upload("rota.png", encoded(phantom())[:500]), heat=False))
-    studio.take("phone", show(film("fisura"), film("none")), PHONE, has_touch=True)
-    studio.take(
-        "phone-viewer",
-        then(show(film("fractura")), lambda page: page.locator("#stage").scroll_into_view_if_needed()),
-        PHONE,
-        has_touch=True,
-    )
-    studio.take("tablet", three, TABLET, color_scheme="dark")
-    studio.take("busy", _troubled(studio, ApiError("overloaded", seconds=7), ".is-busy"))
-    studio.take("key", _troubled(studio, ApiError("unauthorized"), "dialog[open]"), color_scheme="dark")
-    studio.take("gone", _left_alone(studio))
-    studio.take("drop", _dragged)
-    studio.take("print", then(three, lambda page: page.emulate_media(media="print")), {"width": 690, "height": 1010})
+def _every_kind(sitting: Sitting) -> None:
+    sitting.show(*(film(kind) for kind in KINDS), blank(), upload("informe.pdf", b"%PDF-1.7"), explained=True)
 
 
-def _zoomed(page: Any) -> None:
-    page.focus("#stage")
-    for _ in range(5):
-        page.keyboard.press("+")
-
-
-def _troubled(studio: Studio, error: Exception, sign: str) -> Callable[[Any], None]:
-    def pose(page: Any) -> None:
-        studio.mood.error = error
-        page.set_input_files("#files", [film("fractura")])
-        page.wait_for_selector(sign)
-
-    return pose
-
-
-def _left_alone(studio: Studio) -> Callable[[Any], None]:
-    def pose(page: Any) -> None:
-        show(film("fisura"))(page)
-        studio.server.stop()
-        page.set_input_files("#files", [film("fractura", 1)])
-        page.wait_for_selector(".is-gone")
-        studio.server.start()
-
-    return pose
-
-
-def _dragged(page: Any) -> None:
-    page.evaluate(
+def _drag(sitting: Sitting) -> None:
+    sitting.page.evaluate(
         """() => {
           const data = new DataTransfer();
           data.items.add(new File(["x"], "x.png"));
           dispatchEvent(new DragEvent("dragenter", { dataTransfer: data, bubbles: true }));
         }"""
     )
+
+
+def _answered_with(*outputs: float, explained: bool = False) -> Pose:
+    def pose(sitting: Sitting) -> None:
+        sitting.mood.outputs = outputs
+        sitting.show(film("fractura", 2), explained=explained)
+
+    return pose
+
+
+def _unfamiliar(file: dict[str, Any]) -> Pose:
+    def pose(sitting: Sitting) -> None:
+        sitting.mood.familiarity = 0.001
+        sitting.show(file)
+
+    return pose
+
+
+def _asked(sitting: Sitting) -> None:
+    _answered_with(0.02, 0.06, 0.92)(sitting)
+    sitting.page.click("#result button")
+    sitting.page.wait_for_selector("#heat-note[data-state=done]")
+
+
+def _heated(sitting: Sitting) -> None:
+    sitting.show(film("fractura", 3), explained=True)
+    sitting.page.locator("#heat").fill("60")
+    for _ in range(4):
+        sitting.page.click("[data-tool=zoom_in]")
+
+
+def _detailed(sitting: Sitting) -> None:
+    sitting.show(dicom(), explained=True)
+    sitting.page.click("summary")
+
+
+def _many(sitting: Sitting) -> None:
+    sitting.show(*(film(KINDS[seed % 3], seed, (600, 480)) for seed in range(20)), explained=True)
+    sitting.page.click("#sort")
+
+
+def _troubled(error: Exception, sign: str) -> Pose:
+    def pose(sitting: Sitting) -> None:
+        sitting.mood.error = error
+        sitting.page.set_input_files("#files", [film("fractura")])
+        sitting.page.wait_for_selector(sign)
+
+    return pose
+
+
+def _wrong_key(sitting: Sitting) -> None:
+    _troubled(ApiError("unauthorized"), "dialog[open]")(sitting)
+    sitting.page.keyboard.type("wrong")
+    sitting.page.keyboard.press("Enter")
+    sitting.page.wait_for_selector("#key-wrong:not([hidden])")
+
+
+def _gone(sitting: Sitting) -> None:
+    sitting.server.stop()
+    sitting.page.set_input_files("#files", [film("fractura", 1)])
+    sitting.page.wait_for_selector(".is-gone")
+    sitting.server.start()
+
+
+def _printed(sitting: Sitting) -> None:
+    _every_kind(sitting)
+    sitting.page.emulate_media(media="print")
+
+
+STATES: Final[Mapping[str, Pose]] = {
+    "empty": lambda sitting: None,
+    "drop": _drag,
+    "fractura": _every_kind,
+    "fisura": _answered_with(0.93, 0.05, 0.02, explained=True),
+    "type-doubtful": _answered_with(0.35, 0.6, 0.05, explained=True),
+    "doubtful": _answered_with(0.05, 0.31, 0.64),
+    "unfamiliar-doubtful": _unfamiliar(film("fractura")),
+    "refused": lambda sitting: sitting.show(film("none")),
+    "asked": _asked,
+    "unfamiliar": _unfamiliar(photograph()),
+    "blank": lambda sitting: sitting.show(blank()),
+    "heated": _heated,
+    "details": _detailed,
+    "many": _many,
+    "unsupported": lambda sitting: sitting.show(upload("informe.pdf", b"%PDF-1.7")),
+    "unreadable": lambda sitting: sitting.show(upload("rota.png", encoded(phantom())[:500])),
+    "too-large": lambda sitting: sitting.show(upload("grande.tif", bytes(2_100_000))),
+    "busy": _troubled(ApiError("overloaded", seconds=7), ".is-busy"),
+    "internal-error": _troubled(ApiError("internal_error"), ".is-failed"),
+    "key": _troubled(ApiError("unauthorized"), "dialog[open]"),
+    "wrong-key": _wrong_key,
+    "gone": _gone,
+    "print": _printed,
+}
+
+
+def violations(page: Any) -> list[tuple[str, list[str]]]:
+    """Return the violations that axe-core finds in the page's present state; the page must have loaded AXE."""
+    found = page.evaluate(
+        "axe.run(document, { resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } })"
+    )["violations"]
+    return [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in found]
+
+
+def take(sitting: Sitting, state: str, file: Path) -> list[tuple[str, list[str]]]:
+    """Bring the page into a state, write its screenshot, and return axe-core's violations."""
+    STATES[state](sitting)
+    sitting.page.wait_for_timeout(400)
+    small(Image.open(io.BytesIO(sitting.page.screenshot())).convert("RGB")).save(file, optimize=True)
+    return violations(sitting.page)
+
+
+@contextmanager
+def sat(browser: Any, server: ThreadedServer, mood: Mood, size: str, theme: str, language: str) -> Iterator[Sitting]:
+    """Open the page in a browser of its own, with a service in its usual mood."""
+    mood.error, mood.outputs, mood.familiarity = None, None, 1.0
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme=theme,
+        locale={"es": "es-ES", "en": "en-GB"}[language],
+        has_touch=size in PHONES,
+        is_mobile=size in PHONES,
+    )
+    context.add_init_script(path=AXE)
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("[data-ready]")
+    yield Sitting(page, server, mood)
+    context.close()
 
 
 def moody_app(service: Service, config: Any, mood: Mood) -> Any:
@@ -202,32 +268,48 @@ def moody_app(service: Service, config: Any, mood: Mood) -> Any:
     return app
 
 
+def moody_service(config: Any, mood: Mood) -> Service:
+    """Return a service whose network finds cracks, and answers with the outputs that the mood holds, if any."""
+    classifier = load(config)
+
+    def predict(images: Images) -> Outputs:
+        found = classifier.predict(images)
+        probabilities = np.array([mood.outputs], np.float32) if mood.outputs else found.probabilities
+        familiarity = np.full((len(images), 1), mood.familiarity, np.float32)
+        return found._replace(probabilities=probabilities, familiarity=familiarity)
+
+    return Service(dataclasses.replace(classifier, predict=predict, conformal=QUANTILES, has_familiarity=True))
+
+
 def crack_config(folder: Path) -> Any:
     """Write `crack_model` into a folder and return settings that serve it."""
     from tests.support.models import crack_model
 
     path = folder / "cracks.h5"
     crack_model().save(path)
-    settings = {"BONE_MODEL_PATH": str(path), "BONE_RESIZE": "letterbox", "BONE_CONFIDENCE_THRESHOLD": "0.7"}
-    return read_config(settings)
+    settings = {"BONE_MODEL_PATH": str(path), "BONE_RESIZE": "letterbox", "BONE_CONFIDENCE_THRESHOLD": "0.32"}
+    return read_config(settings | {"BONE_MAX_UPLOAD_MB": "2"})
 
 
 def main(arguments: list[str]) -> int:
     """Take the screenshots and return the exit code."""
-    if not arguments or missing():
-        print(missing() or __doc__, file=sys.stderr)
+    folder, *chosen = arguments or [""]
+    if not folder or missing() or not set(chosen) <= set(STATES):
+        print(missing() or f"{__doc__}\nStates: {', '.join(STATES)}", file=sys.stderr)
         return 2
-    folder = Path(arguments[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        chosen = arguments[1:] and read_config({"BONE_MODEL_PATH": arguments[1]})
-        config = chosen or crack_config(Path(scratch))
-        mood = Mood()
-        server = ThreadedServer(moody_app(Service(load(config)), config, mood))
-        with chromium() as browser:
-            take_all(Studio(browser, server, mood, folder))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    exit_code, mood = 0, Mood()
+    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
+        config = crack_config(Path(scratch))
+        server = ThreadedServer(moody_app(moody_service(config, mood), config, mood))
+        for (theme, language), size, state in itertools.product(LOOKS, SIZES, chosen or STATES):
+            name = f"{state}-{size}-{theme}-{language}"
+            with sat(browser, server, mood, size, theme, language) as sitting:
+                found = take(sitting, state, Path(folder) / f"{name}.png")
+            print(name, *found, flush=True)
+            exit_code = 1 if found else exit_code
         server.stop()
-    return 0
+    return exit_code
 
 
 if __name__ == "__main__":
