@@ -49,12 +49,13 @@ def image(tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(image):
     """Return the same folder after the command that compiles the network."""
-    settings, command = re.search(
-        r"&& (BONE_ENGINE\S+ BONE_CACHE_DIR=\S+) \S+python (app\.py check \S+)", DOCKERFILE
+    engine, command = re.search(
+        r"^RUN (BONE_ENGINE=\S+) BONE_CACHE_DIR=/tmp/compiled python (app\.py check \S+)$", DOCKERFILE, re.MULTILINE
     ).groups()
-    environment = os.environ | dict(setting.split("=") for setting in inside(settings, image).split())
+    assert DOCKERFILE.count("COPY --from=compiled / ./compiled") == 2
+    environment = os.environ | dict([engine.split("=")]) | {"BONE_CACHE_DIR": str(image / "compiled")}
     arguments = [sys.executable, *command.split()]
-    subprocess.run(arguments, cwd=image, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(arguments, cwd=image, env=environment, check=True, capture_output=True, timeout=300)
     for compiled in [*image.rglob("__pycache__")]:
         shutil.rmtree(compiled)
     return image
@@ -110,6 +111,20 @@ def health_check(port):
     return subprocess.run(
         [sys.executable, *command[1:]], env=environment, check=False, capture_output=True, timeout=30
     ).returncode
+
+
+def test_the_slim_build_installs_no_tensorflow_where_a_compiled_network_is_given():
+    found = re.findall(r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    stages = {name: text for _, name, text in found}
+    bases = {name: base for base, name, _ in found}
+    needed, open_ends = set(), {"slim"}
+    while open_ends:
+        name = open_ends.pop()
+        needed.add(name)
+        sources = {*re.findall(r"--from=(\S+)", stages[name]), bases[name]} & stages.keys()
+        open_ends |= sources - needed - {"compiled"}  # `--build-context compiled=FOLDER` takes the place of that stage
+    assert needed == {"slim", "packages-slim", "service"}
+    assert not [name for name in needed if "requirements.txt" in stages[name]]
 
 
 def test_the_image_does_not_run_as_root_and_stops_by_signal():
