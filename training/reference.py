@@ -1,13 +1,17 @@
 """How a network answers films of hospitals that it never saw: what the service compares its own answers with.
 
-`python -m training.reference` measures how far such hospitals, and images of something else, lie from one another.
+`python -m training.reference` measures how far such hospitals, and images of something else, lie from one another;
+with `--write FILE` it also puts the histograms into a model file that was exported without them.
 """
 
 import argparse
+import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,6 +74,16 @@ def distance(values: Floats, reference: Histograms, mix: Mapping[str, float]) ->
     return float(np.abs(np.cumsum(_shares(values) - mixed)).max())
 
 
+def write_reference(path: Path, reference: Mapping[str, Histograms], version: str) -> None:
+    """Put histograms and a new version into a model file, whole or not at all. Raise OSError."""
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    shutil.copyfile(path, unfinished)
+    with h5py.File(unfinished, "r+") as file:
+        file.attrs["bone_reference"] = json.dumps(reference)
+        file.attrs["bone_version"] = version
+    unfinished.replace(path)
+
+
 def _watched(calibration: Calibration, scores: Scores) -> dict[str, Floats]:
     return {"fractured": 1 - calibration.apply(scores)[:, -1], "familiarity": scores.familiarity}
 
@@ -96,17 +110,25 @@ def _sources(entries: Sequence[Entry]) -> NDArray[Any]:
 
 
 def main() -> None:
-    """Print how far each source lies from the others."""
+    """Print how far each source lies from the others, and write the histograms into a file where one is named."""
     parser = argparse.ArgumentParser(
         description="Compare the answers for each source with the reference of the others."
     )
     add_data_argument(parser)
     parser.add_argument("--recipe", choices=RECIPES, default="places")
     parser.add_argument("--scores", type=Path, default=SCORES)
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="a model file of this run to put the histograms into"
+    )
+    parser.add_argument("--version", help="the file's new version, such as 2026.11.27-2")
     chosen = parser.parse_args()
+    if (chosen.write is None) != (chosen.version is None):
+        parser.error("--write and --version belong together")
     entries = read_manifest(chosen.data)
-    run = load_run(chosen.scores / RECIPES[chosen.recipe].name, entries)
-    calibration = fit(run, entries, np.ones(len(entries), bool)).calibration
+    run, everything = load_run(chosen.scores / RECIPES[chosen.recipe].name, entries), np.ones(len(entries), bool)
+    calibration = fit(run, entries, everything).calibration
+    if chosen.write:
+        write_reference(chosen.write, fit_reference(calibration, run.left_out, entries, everything), chosen.version)
     print(*compare_sources(calibration, run.left_out, entries), sep="\n")
 
 

@@ -1,10 +1,11 @@
+import h5py
 import numpy as np
 import pytest
 
 from tests.support.runs import make_hospitals, write_run
 from training.calibration import PRIOR
 from training.outcome import fit, load_run
-from training.reference import compare_sources, distance, fit_reference
+from training.reference import compare_sources, distance, fit_reference, write_reference
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,17 @@ def test_sources_are_compared_with_the_others_and_photographs_differ_most(finish
     }
     bones = max(value for name, value in familiarity.items() if "bones" in name)
     assert bones < 0.3 < min(value for name, value in familiarity.items() if "other" in name)
+
+
+def test_histograms_are_put_into_a_model_file_and_the_rest_stays(tmp_path):
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"bone_version": "1", "bone_threshold": 0.5})
+    write_reference(path, {"fractured": {"none": [1.0]}}, "2")
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == {
+            "bone_version": "2",
+            "bone_threshold": 0.5,
+            "bone_reference": '{"fractured": {"none": [1.0]}}',
+        }
+    assert [file.name for file in tmp_path.iterdir()] == ["model.h5"]
