@@ -125,10 +125,15 @@ def code_version() -> str:
 
 
 def share_out(fractured: Tensor, fisura: Tensor) -> Tensor:
-    """Turn P(fractured) and P(fisura | fractured), (n, 1) each, into fisura, fractura, none: (n, 3)."""
-    fractura, none = (layers.Rescaling(-1, offset=1)(share) for share in (fisura, fractured))
-    shares = [layers.Multiply()([fractured, share]) for share in (fisura, fractura)]
-    return layers.Concatenate(name=PROBABILITIES)([*shares, none])
+    """Turn P(fractured) and P(fisura | fractured), (n, 1) each, into fisura, fractura, none: (n, 3).
+
+    Every layer has a name: an automatic one could be that of a layer in a network that was loaded.
+    """
+    fractura = layers.Rescaling(-1, offset=1, name="fractura_if_fractured")(fisura)
+    none = layers.Rescaling(-1, offset=1, name="none")(fractured)
+    shares = {"fisura": fisura, "fractura": fractura}
+    known = [layers.Multiply(name=name)([fractured, share]) for name, share in shares.items()]
+    return layers.Concatenate(name=PROBABILITIES)([*known, none])
 
 
 def _attach_familiarity(pooled: Tensor, familiarity: Familiarity) -> Tensor:

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import sys
 
 import h5py
@@ -92,6 +93,8 @@ def test_a_changed_network_answers_as_the_change_says(model, films, tmp_path, ag
     own = command.gather(entries, command.look(network, entries, tmp_path, f"{file.sha256}{again}"), network)
     change = Change(1.3, -0.4, np.linspace(-2, 2, 6))
     changed = command.change_network(network, change)
+    added = {layer.name for layer in changed.layers} - {layer.name for layer in network.layers}
+    assert not [name for name in added if re.fullmatch(r"(rescaling|multiply|concatenate|dense)(_\d+)?", name)]
     pixels = np.stack([np.asarray(to_pixels(read_film(entry), 32), np.float32) for entry in entries])
     probabilities, evidence, familiarity = changed.predict_on_batch(pixels[..., None] / np.float32(255))
     np.testing.assert_allclose(probabilities, own.probabilities(change.apply(own.films)), atol=1e-5)
