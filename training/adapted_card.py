@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from training.adaptation import AS_IT_IS, Change, Films, Trial, last_kept
-from training.calibration import confidence
+from training.calibration import PRIOR, confidence, shift
 from training.metrics import Bools, Estimate, Floats, Metric, auc, bootstrap, calibration_error, share
 
 MIN_FILMS: Final = 10  # of each kind; a figure that rests on fewer is not given
@@ -35,13 +35,13 @@ class Adapted:
 
 def judge(films: Films, probabilities: Floats, threshold: float) -> dict[str, Estimate]:
     """Return figures of probabilities, (n, 3), with intervals by bootstrap over groups. Few films give no figure."""
-    fractured, stated = films.fractured, 1 - probabilities[:, 2]
+    fractured, stated = films.fractured, 1 - _shift_to_own(probabilities, films)[:, 2]
     accepted, everything = confidence(probabilities) >= threshold, np.ones(len(films), bool)
     measures: dict[str, tuple[Metric, Bools]] = {
         "fractured against normal, AUC": (lambda rows: auc(stated[rows], fractured[rows]), everything),
         "normal rejected": (lambda rows: share(~accepted[rows]), ~fractured),
         "fractured accepted": (lambda rows: share(accepted[rows]), fractured),
-        "calibration error of P(fractured)": (
+        "calibration error of P(fractured), at the prevalence of these films": (
             lambda rows: calibration_error(stated[rows], fractured[rows], bins=5),
             everything,
         ),
@@ -114,6 +114,14 @@ def render_card(
         "It fits the hospital whose films these are. Intended use and limits are those of the original's model card.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shift_to_own(probabilities: Floats, films: Films) -> Floats:
+    """Shift probabilities from the prior to the share of fractured films among these."""
+    share_fractured = float(films.fractured.mean())
+    ratio = share_fractured / (1 - PRIOR["none"])
+    own = {name: value * ratio for name, value in PRIOR.items()} | {"none": 1 - share_fractured}
+    return shift(probabilities, own)
 
 
 def _show(estimate: Estimate) -> str:
