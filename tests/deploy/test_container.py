@@ -145,7 +145,11 @@ def test_every_module_of_the_service_is_in_the_image(image):
 @pytest.mark.slow
 def test_the_list_of_packages_names_every_pinned_one(tmp_path):
     planned = subprocess.run(
-        ["make", "-n", "-o", "setup-dev", "sbom"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "-o", "setup-dev", "sbom"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     command = planned.stdout.splitlines()[-1].replace("sbom-slim.json", str(tmp_path / "sbom.json")).split()
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)

@@ -291,7 +291,8 @@ def test_what_prevents_a_start_is_one_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         needed = {"BONE_PACS_SENDERS": "A@127.0.0.1", "BONE_PACS_DESTINATION": NOWHERE, "BONE_PACS_HOST": "127.0.0.1"}
         needed |= {"BONE_PACS_PORT": str(taken.getsockname()[1]), "BONE_PACS_MONITOR_PORT": str(free_port())}
-        environment = os.environ | needed | {"BONE_PACS_SPOOL": str(tmp_path / "spool")}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("BONE_")}
+        environment = others | needed | {"BONE_PACS_SPOOL": str(tmp_path / "spool")}
         started = subprocess.run(
             support.NODE, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
