@@ -169,11 +169,8 @@ def metrics() -> Response:
     """Return the metrics that Prometheus scrapes."""
     classifier: Classifier = state().service.require()
     facts = {"sha256": classifier.sha256, "version": classifier.stated.get("version"), "engine": classifier.engine}
-    state().metrics.describe_model(
-        {name: str(fact) for name, fact in facts.items()} | {"service_version": VERSION},
-        [*classifier.class_names, "none"],
-        classifier.reference or {},
-    )
+    names = [*classifier.class_names, "none"]
+    state().metrics.describe_model(facts | {"service_version": VERSION}, names, classifier.reference or {})
     return Response(state().metrics.text(), content_type=CONTENT_TYPE)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
@@ -88,10 +88,10 @@ class Metrics:
             self._scores.labels(name).observe(score)
 
     def describe_model(
-        self, facts: Mapping[str, str], outcomes: Iterable[str], reference: Mapping[str, Sequence[float]]
+        self, facts: Mapping[str, Any], outcomes: Iterable[str], reference: Mapping[str, Sequence[float]]
     ) -> None:
         """State which model is loaded, and what is expected of it: the share of films in each tenth, for each score."""
-        self._model.info(dict(facts))
+        self._model.info({name: str(fact) for name, fact in facts.items()})
         for outcome in outcomes:
             self._verdicts.labels(outcome)
         for score, shares in reference.items():
