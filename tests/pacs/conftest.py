@@ -1,3 +1,5 @@
+import gc
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +16,12 @@ def service() -> Iterator[RunningServer]:
     """A service that recognises a fracture in nearly everything, so that there are spots to mark."""
     with serving(BONE_CONFIDENCE_THRESHOLD="0.01") as server:
         yield server.wait("/ready")
+
+
+@pytest.fixture(autouse=True)
+def _collected_sockets() -> Iterator[None]:
+    """Collect the sockets that pynetdicom leaves to the garbage collector here, not amid another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
