@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
 import keras
 import numpy as np
 from keras import layers
@@ -37,10 +36,10 @@ from training.calibration import (
     sigmoid,
 )
 from training.conformal import fit_quantiles, true_classes
-from training.errors import TrainingError
+from training.errors import TrainingError, run_command
 from training.export import EVIDENCE, FAMILIARITY, MODEL, share_out, write_model
 from training.films import read_film, to_pixels
-from training.learnt import hash_films
+from training.learnt import read_learnt_films
 from training.manifest import Entry, read_labelled
 from training.metrics import Estimate, Floats
 from training.network import KNOWN, POOLED, TYPE
@@ -49,7 +48,6 @@ KNOWN_LINE, TYPE_LINE, SCOPE_LINE = (f"{name}_calibrated" for name in (KNOWN, TY
 BATCH: Final = 8
 MIN_NORMALS: Final = 15  # fewer do not move the threshold
 MIN_OF_A_CLASS: Final = 10  # fewer do not move its quantile
-TRAINED_ON: Final = "bone_trained_on_images"
 
 
 @dataclass(frozen=True)
@@ -158,17 +156,6 @@ def change_network(network: keras.Model, change: Change) -> keras.Model:
     return keras.Model(network.input, outputs, name=network.name)
 
 
-def write(network: keras.Model, path: Path, attributes: Mapping[str, Any], own: Own, learnt: NDArray[np.uint8]) -> None:
-    """Write the file whole or not at all, with the hashes of all films that taught it, the first network's too."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    write_model(network, unfinished, dict(attributes))
-    hashes = np.unique(np.concatenate([learnt, hash_films([entry.path for entry in own.entries])]), axis=0)
-    with h5py.File(unfinished, "r+") as file:
-        del file[TRAINED_ON]
-        file.create_dataset(TRAINED_ON, data=hashes)
-    unfinished.replace(path)
-
-
 def run(chosen: argparse.Namespace) -> None:
     """Adapt, and write the network and its card. Raise TrainingError, ModelError."""
     out: Path = chosen.out
@@ -191,9 +178,8 @@ def run(chosen: argparse.Namespace) -> None:
     )
     origin = Origin(chosen.model.name, file.sha256, str(file.attributes.get("version", "unknown")))
     attributes = _describe(file.attributes, adapted, own, origin, after)
-    with h5py.File(chosen.model) as stored:
-        learnt = stored[TRAINED_ON][:] if TRAINED_ON in stored else hash_films([])
-    write(change_network(network, adapted.change), out, attributes, own, learnt)
+    learnt = read_learnt_films(chosen.model)
+    write_model(change_network(network, adapted.change), out, attributes, [entry.path for entry in entries], learnt)
     card = render_card(out.name, origin, own.films, adapted, (before, after), len(labelled) - len(entries))
     out.with_suffix(".md").write_text(card, encoding="utf-8")
     shutil.rmtree(cache)
@@ -267,15 +253,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the .h5 to write; its card is the .md beside it")
     parser.add_argument("--model", type=Path, default=MODEL, help=f"the network to start from (default: {MODEL})")
     parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
-    try:
-        run(parser.parse_args())
-    except (TrainingError, ModelError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the same command resumes.", file=sys.stderr)
-        return 130
-    return 0
+    chosen = parser.parse_args()
+    return run_command(lambda: run(chosen), ModelError, hint="the same command resumes")
 
 
 if __name__ == "__main__":

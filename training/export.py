@@ -10,7 +10,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,19 +77,30 @@ def golden_inputs(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.stack([noise, *(_draw_bone(size, *measures) for measures in breaks)])[..., None].astype(np.uint8)
 
 
-def write_model(network: keras.Model, path: Path, attributes: dict[str, Any], films: Sequence[Path] = ()) -> None:
-    """Save the network without optimizer, then what Keras would drop: golden group, attributes, hashes of its films."""
+def write_model(
+    network: keras.Model,
+    path: Path,
+    attributes: Mapping[str, Any],
+    films: Sequence[Path] = (),
+    learnt: Set[bytes] = frozenset(),
+) -> None:
+    """Save the network without optimizer and what Keras would drop: golden group, attributes, hashes of its films.
+
+    `learnt` holds the hashes of further films that taught it. The file is written whole or not at all.
+    """
     inputs = golden_inputs(network.input_shape[1:3])
     answers = keras.Model(network.input, network.get_layer(PROBABILITIES).output)
     probabilities = answers.predict_on_batch(inputs.astype(np.float32) / np.float32(255))
-    network.save(path, include_optimizer=False)
-    with h5py.File(path, "r+") as file:
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    network.save(unfinished, include_optimizer=False)
+    with h5py.File(unfinished, "r+") as file:
         group = file.create_group("bone_golden")
         group.create_dataset("inputs", data=inputs, compression="gzip")
         group.create_dataset("outputs", data=probabilities.astype(np.float32), compression="gzip")
-        file.create_dataset(DATASET, data=hash_films(films))
+        file.create_dataset(DATASET, data=hash_films(films, learnt))
         for name, value in attributes.items():
             file.attrs[f"bone_{name}"] = value
+    unfinished.replace(path)
 
 
 def describe(
@@ -196,9 +207,7 @@ def export(chosen: argparse.Namespace) -> None:
     attributes["quality"] = read_text(chosen.scores / f"{recipe.name}.quality.json")
     learnt, trained = take(entries, rows), load_network(recipe, chosen.runs / recipe.name, chosen.split)
     network = fit_and_finish(trained, load_features(scores)[rows], learnt, fitted)
-    unfinished = chosen.output.with_name(f"unfinished-{chosen.output.name}")
-    write_model(network, unfinished, attributes, [entry.path for entry in learnt])
-    unfinished.replace(chosen.output)
+    write_model(network, chosen.output, attributes, [entry.path for entry in learnt])
     print(f"{chosen.output}: {chosen.output.stat().st_size:,} bytes, threshold {fitted.threshold}")
 
 

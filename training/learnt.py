@@ -1,7 +1,7 @@
 """Which films a network learnt from: the beginnings of their SHA-256, in the model file."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +18,9 @@ def hash_film(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:HASH_BYTES]
 
 
-def hash_films(films: Sequence[Path]) -> NDArray[np.uint8]:
-    """Return the beginnings of the files' SHA-256, sorted: uint8, (n, 8)."""
-    prefixes = sorted(hash_film(film.read_bytes()) for film in films)
+def hash_films(films: Sequence[Path], learnt: Set[bytes] = frozenset()) -> NDArray[np.uint8]:
+    """Return the beginnings of the files' SHA-256 and those already `learnt`, sorted, each once: uint8, (n, 8)."""
+    prefixes = sorted({*learnt, *(hash_film(film.read_bytes()) for film in films)})
     return np.frombuffer(b"".join(prefixes), np.uint8).reshape(-1, HASH_BYTES)
 
 
