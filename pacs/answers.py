@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from explanation import Box
+
 Body = dict[str, Any]  # the service's JSON, which the spool keeps as it is
 
 MAX_NAME_LENGTH: Final = 64
@@ -11,17 +13,6 @@ MAX_NAME_LENGTH: Final = 64
 
 class AnswerError(Exception):
     """An answer that is not the service's; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in fractions of the film's width and height, and how strong its spot is, 0 to 1."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    strength: float
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset
 
 from config import VERSION
+from explanation import Box
 from pacs import codes as ours
-from pacs.answers import Answer, Box
+from pacs.answers import Answer
 from pacs.films import MODEL_NAME, Film
 from pacs.structured_report import MANUFACTURER, outline
 from pacs.uids import derive_uid

@@ -27,8 +27,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from config import VERSION
+from explanation import Box
 from pacs import codes as ours
-from pacs.answers import Answer, Box
+from pacs.answers import Answer
 from pacs.films import MODEL_NAME, Film
 from pacs.uids import derive_uid
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from pydicom import dcmread, uid
 
-from pacs.answers import AnswerError, Box, read_answer
+from explanation import Box
+from pacs.answers import AnswerError, read_answer
 from pacs.films import FilmError, read_film, silence_libraries
 from pacs.results import ask, build_results, encode
 from pacs.service import as_png
