@@ -19,7 +19,8 @@ from pacs.service import HttpService, ServiceFaultError, ServiceUnavailableError
 from pacs.spool import Spool, SpoolError, SpoolFullError
 from pacs.structured_report import SERIES_NUMBER
 from tests.support import pacs as support
-from tests.support.pacs import STUDY, film, free_port, node, orthanc, run, until
+from tests.support.pacs import STUDY, film, node, orthanc, run, until
+from tests.support.programs import free_port
 from tests.support.server import ROOT, serving
 
 pytestmark = [
@@ -423,7 +424,7 @@ def send_until_acknowledged(paths, port):
 
 
 def store(port, data, **associate):
-    """Send a film over an association of its own and return the status; None if there was no answer."""
+    """Send a film over a separate association and return the status; None if there was no answer."""
     from io import BytesIO
 
     dataset = dcmread(BytesIO(data))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pydicom import Dataset, dcmread, uid
 
 from tests.support.dicoms import dicom_file
 from tests.support.phantoms import phantom
+from tests.support.programs import free_port
 from tests.support.server import ROOT, RunningServer, serving
 
 NODE = (sys.executable, "-m", "pacs", "serve")
@@ -91,13 +91,6 @@ def run(command: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
         encoding="utf-8",
         errors="replace",
     )
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RunningNode:
