@@ -33,7 +33,7 @@ async function rowOf(item) {
 /**
  * @param {any} value
  * @param {string} decimal the sign before decimals
- * @returns {string} a field as RFC 4180 has it; a text that begins as a formula is no longer one
+ * @returns {string} a field quoted as in RFC 4180; text that starts like a formula is escaped
  */
 function quoted(value, decimal) {
   const text = typeof value === "number" ? String(value).replace(".", decimal) : String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");

@@ -62,7 +62,7 @@ def test_every_sample_file_gets_an_answer_or_a_refusal_of_the_contract(server):
 
 
 def as_radiographs():
-    """Yield each DICOM sample that has pixels and sides of 32 pixels at least, as DX where it is no radiograph."""
+    """Yield each DICOM sample with pixels and sides of at least 32 pixels, labelled as DX if it is not a radiograph."""
     for path in sample_files():
         data = path.read_bytes()
         if not is_dicom(data):
